@@ -1,0 +1,137 @@
+"""The border dictionary: every name that crosses between dialplan and daemon, and how a plan becomes variables.
+
+A test greps `dialplans/` for each name, both ways. The values go through `EXEC MSet`, whose words and commas are parsed
+twice, so nothing outside `SAFE_VALUE` may pass; display text is percent-encoded (asterisk.md section 1).
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from gateway.core import book, routing
+
+AGI_SCRIPT = "route"
+
+SAFE_VALUE = re.compile(r"[A-Za-z0-9_.+:/@&%|~-]{0,400}\Z")
+"""What a variable's value may hold (the limits of `design.md`)."""
+
+PAYLOAD_BYTES = 600
+"""Longest payload of one CEL user event; a row is cut at 1,023 bytes."""
+
+PLAN_VARIABLES = frozenset(
+    {
+        "DM_OK",
+        "DM_SRC",
+        "DM_REV",
+        "DM_RT",
+        "DM_ACT",
+        "DM_WAIT",
+        "DM_LIMIT",
+        "DM_MSG",
+        "DM_ANS",
+    }
+)
+STEP_VARIABLES = frozenset({"DM_S", "DM_K", "DM_T", "DM_R", "DM_N", "DM_F", "DM_L"})
+"""Prefixes: the step's number (1-8) follows."""
+
+DIALPLAN_VARIABLES = frozenset(
+    {
+        "DM_ID",
+        "DM_DID",
+        "DM_CID",
+        "DM_TRUNK",
+        "DM_START",
+        "DM_I",
+        "DM_WORST",
+        "DM_RING",
+        "DM_NAME",
+        "DM_CAUSES",
+        "DM_DIGIT",
+        "DM_BACK",
+    }
+)
+"""Used by the dialplan alone."""
+
+GLOBALS = frozenset(
+    {
+        "DM_AGI",
+        "DM_AGI_OFF_SECONDS",
+        "DM_AGI_OFF_UNTIL",
+        "DM_UNREACHABLE_SECONDS",
+        "DM_TALK_SECONDS",
+        "DM_DROPPED_MILLISECONDS",
+        "DM_PLAN_REVISION",
+        "DM_DEFAULT_DIAL",
+        "DM_DEFAULT_MEMBERS",
+        "DM_OUT_TRUNK",
+        "DM_OUT_CALLERID",
+    }
+)
+
+USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK"})
+
+_CAUSE_ORDER = (
+    book.MissCause.BUSY,
+    book.MissCause.REJECTED,
+    book.MissCause.NO_ANSWER,
+    book.MissCause.UNREACHABLE,
+)
+
+
+class UnsafeValue(ValueError):
+    """A value that must not reach the dialplan; the routing file's check refuses such a book, so this is our defect."""
+
+
+def variables(plan: routing.Plan, route_source: str) -> list[tuple[str, str]]:
+    """The plan as channel variables in the order of `MSet`, `DM_OK` last.
+
+    `route_source` is `agi` or `plan`. Raises `UnsafeValue` when a value could break out of its place.
+    """
+    pairs = [
+        ("DM_SRC", route_source),
+        ("DM_REV", str(plan.revision)),
+        ("DM_RT", plan.route or ""),
+        ("DM_ACT", plan.action.value),
+        ("DM_WAIT", str(plan.longest_wait_seconds)),
+    ]
+    if plan.concurrency_limit is not None:
+        pairs.append(("DM_LIMIT", str(plan.concurrency_limit)))
+    if plan.message is not None:
+        pairs.append(("DM_MSG", plan.message))
+        if plan.answer_for_message:
+            pairs.append(("DM_ANS", "1"))
+    for number, step in enumerate(plan.steps, start=1):
+        pairs += _step_variables(number, step)
+    pairs.append(("DM_OK", "1"))
+    for name, value in pairs:
+        if not SAFE_VALUE.match(value):
+            raise UnsafeValue(f"{name} of route {plan.route!r} may not hold {value!r}")
+    return pairs
+
+
+def members(step: routing.Step) -> str:
+    """The step's destinations for the journal, `key:peer` joined by `|`, in dial order."""
+    return "|".join(f"{destination.key}:{destination.peer}" for destination in step.destinations)
+
+
+def dial_string(step: routing.Step) -> str:
+    """First argument of `Dial`: the destinations rung together."""
+    return "&".join(destination.dial_string for destination in step.destinations)
+
+
+def _step_variables(number: int, step: routing.Step) -> list[tuple[str, str]]:
+    pairs = [
+        (f"DM_S{number}", dial_string(step)),
+        (f"DM_K{number}", members(step)),
+        (f"DM_T{number}", str(step.ring_seconds)),
+        (f"DM_R{number}", "f" if step.kind is book.StepKind.FORWARD else "r"),
+    ]
+    if step.next_after is not None:
+        following = "".join(str(step.next_after.get(cause, number + 1)) for cause in _CAUSE_ORDER)
+        pairs.append((f"DM_N{number}", following))
+    if step.caller_number:
+        pairs.append((f"DM_F{number}", step.caller_number))
+    if step.caller_label:
+        pairs.append((f"DM_L{number}", quote(step.caller_label, safe="")))
+    return pairs
