@@ -254,7 +254,8 @@ class Condition:
     first_time: bool | None = None
     """True: only callers never seen before; False: only repeat callers (R71)."""
     regions: frozenset[str] = frozenset()
-    """Caller's country codes, or regions by name as `gateway.core.numbers` gives them (R89)."""
+    """Where the caller's number is from (R89): country codes (`RU`), area codes as the number's beginning (`+7343`), or
+    region names as `gateway.core.numbers.region_of` gives them in the site's language."""
     sources: frozenset[str] = frozenset()
     hours: str | None = None
     """Key of business hours inside which the exception holds."""
@@ -340,6 +341,10 @@ class Book:
     routes: Mapping[str, Route]
     tracking_numbers: Mapping[str, TrackingNumber]
     bans: tuple[Ban, ...] = ()
+    local_contexts: frozenset[str] = frozenset()
+    """Contexts of the PBX that `local:` destinations may enter."""
+    compiled: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `gateway.core.routing` has worked out from this book so far; nothing else reads or writes it."""
 
     @property
     def default_site(self) -> Site:

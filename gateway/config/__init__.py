@@ -1,0 +1,1 @@
+"""Settings and the routing file: text in, checked values out."""
