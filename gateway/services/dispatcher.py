@@ -1,0 +1,124 @@
+"""Delivers events from the outbox to the JSON-lines file, in order per call, at least once.
+
+A row is claimed, the line written and synced, the row settled. A crash between the last two would write a line again:
+so a delivery that is tried again is looked for in the end of the file first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from gateway import store
+from gateway.store import outbox
+
+log = structlog.get_logger()
+
+TARGET = "jsonl"
+LEASE_US = 30_000_000
+BATCH = 500
+_TAIL_BYTES = 4_000_000
+
+NowUs = Callable[[], int]
+
+
+class Dispatcher:
+    """Polls the outbox every `poll_seconds`; `wake` makes it look at once."""
+
+    def __init__(
+        self,
+        database: store.Database,
+        *,
+        path: Path,
+        rotate_bytes: int,
+        now_us: NowUs,
+        poll_seconds: float = 0.5,
+    ) -> None:
+        self._database = database
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._now_us = now_us
+        self._poll_seconds = poll_seconds
+        self._wake = asyncio.Event()
+        self.problem: str | None = None
+        """Why the last delivery failed; None = all is well."""
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Never returns; a full disk or a locked database is waited out."""
+        while True:
+            try:
+                delivered = await self.deliver()
+                self.problem = None
+            except (OSError, store.StoreUnavailable) as error:
+                delivered = 0
+                if self.problem is None:
+                    log.error("events not delivered, will be tried again", target=TARGET, error=str(error))
+                self.problem = str(error)
+                await asyncio.sleep(self._poll_seconds)
+            if delivered == 0:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._poll_seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def deliver(self) -> int:
+        """Delivers what is due once; returns how many events it was."""
+        async with self._database.read() as connection:
+            if await outbox.pending_count(connection, TARGET) == 0:
+                return 0
+        now_us = self._now_us()
+        async with self._database.begin() as tx:
+            claimed = await outbox.claim(tx, TARGET, limit=BATCH, now_us=now_us, lease_us=LEASE_US)
+        if not claimed:
+            return 0
+        await asyncio.to_thread(self._append, claimed)
+        async with self._database.begin() as tx:
+            await outbox.settle(tx, claimed, now_us=self._now_us())
+        return len(claimed)
+
+    def _append(self, deliveries: Sequence[outbox.Delivery]) -> None:
+        self._rotate()
+        written = self._tail() if any(delivery.attempts > 1 for delivery in deliveries) else b""
+        lines = [
+            delivery.event.payload.encode() + b"\n"
+            for delivery in deliveries
+            if delivery.attempts == 1 or delivery.event.event_id.encode() not in written
+        ]
+        with self._path.open("ab") as file:
+            if file.tell() and not self._ends_with_newline():
+                # A full disk cut the last line; what stands there is not taken for an event.
+                file.write(b"\n")
+            file.write(b"".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _ends_with_newline(self) -> bool:
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+    def _tail(self) -> bytes:
+        """The end of the file, whole lines only: a line that a crash cut does not count as written."""
+        if not self._path.exists():
+            return b""
+        with self._path.open("rb") as file:
+            file.seek(max(0, self._path.stat().st_size - _TAIL_BYTES))
+            text = file.read()
+        return text[: text.rfind(b"\n") + 1]
+
+    def _rotate(self) -> None:
+        if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:
+            self._path.replace(self._path.with_name(f"{self._path.name}.{self._now_us()}"))

@@ -1,0 +1,136 @@
+"""Answers the dialplan's one question with the whole plan of the call, from the routing book in memory.
+
+A look-up that the answer needs from the database has `lookup_seconds`; late or failing, it means an unknown caller.
+Whatever goes wrong here, the dialplan takes the number's default plan: `answer` gives None and the session is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from gateway import store
+from gateway.core import book, numbers, routing
+from gateway.pbx import dialvars
+from gateway.store import calls
+
+log = structlog.get_logger()
+
+TURNS_WINDOW = timedelta(days=1)
+"""How far back the store is asked where round robin and weights go on after a restart."""
+
+Now = Callable[[], datetime]
+
+
+class Router:
+    """Holds the routing book in force; `use` swaps it whole, so a call sees one revision only."""
+
+    def __init__(self, database: store.Database, *, now: Now, lookup_seconds: float) -> None:
+        self._database = database
+        self._now = now
+        self._lookup_seconds = lookup_seconds
+        self._book: book.Book | None = None
+        self._turns: Counter[str] = Counter()
+        self._encoded: dict[int, tuple[routing.Plan, list[tuple[str, str]]]] = {}
+        self.late_look_ups = 0
+
+    @property
+    def revision(self) -> int | None:
+        """Revision of the book in force, None before the first."""
+        return self._book.revision if self._book else None
+
+    async def restore(self) -> None:
+        """Takes up the turns of round robin where the last run left them."""
+        since = self._now() - TURNS_WINDOW
+        async with self._database.read() as connection:
+            self._turns.update(await calls.turns(connection, int(since.timestamp() * 1_000_000)))
+
+    def use(self, routing_book: book.Book) -> None:
+        """Answers from this book from now on."""
+        self._book = routing_book
+        self._encoded = {}
+
+    async def answer(self, call_id: str, did: str, caller: str, trunk: str) -> Sequence[tuple[str, str]] | None:
+        """The plan as channel variables; None = no book yet, the dialplan knows what to do.
+
+        `did` and `caller` are E.164 digits as the dialplan filtered them; anything else is routed like an unknown.
+        """
+        routing_book = self._book
+        if routing_book is None:
+            return None
+        question = routing.Question(call_id=call_id, did=did, caller=caller, at=self._now(), trunk=trunk or None)
+        history = await self._history(question, routing_book)
+        plan = routing.decide(question, routing_book, history)
+        if plan.route is not None:
+            self._turns[plan.route] += 1
+        return self._variables(plan)
+
+    def _variables(self, plan: routing.Plan) -> list[tuple[str, str]]:
+        """Equal choices share one Plan, so its encoding is kept; the plan is held too, so that its id stays its own."""
+        known = self._encoded.get(id(plan))
+        if known is not None and known[0] is plan:
+            return known[1]
+        variables = dialvars.variables(plan, "agi")
+        if len(self._encoded) > 20_000:
+            self._encoded.clear()
+        self._encoded[id(plan)] = (plan, variables)
+        return variables
+
+    async def _history(self, question: routing.Question, routing_book: book.Book) -> routing.History:
+        wanted = routing.look_ups(question, routing_book)
+        number = f"+{question.caller}" if question.caller else ""
+        country = region = None
+        if wanted.region and number:
+            country = numbers.country_of(number)
+            region = numbers.region_of(number, "en")
+        known = routing.History(turns=self._turns, caller_country=country, caller_region=region)
+        if not (wanted.calls_before or wanted.last_agent or wanted.idle_since):
+            return known
+        try:
+            async with asyncio.timeout(self._lookup_seconds):
+                return await self._looked_up(question, routing_book, wanted, number, known)
+        except (TimeoutError, store.StoreError) as error:
+            self.late_look_ups += 1
+            log.warning("caller look-up failed, routed as unknown", call_id=question.call_id, error=repr(error))
+            return known
+
+    async def _looked_up(
+        self,
+        question: routing.Question,
+        routing_book: book.Book,
+        wanted: routing.LookUps,
+        number: str,
+        known: routing.History,
+    ) -> routing.History:
+        calls_before, last, idle = None, None, {}
+        async with self._database.read() as connection:
+            if wanted.calls_before and number:
+                calls_before = await calls.calls_before(connection, number, _microseconds(question.at))
+            if wanted.last_agent and number:
+                longest = max((route.sticky_days for route in routing_book.routes.values()), default=0)
+                since = question.at - timedelta(days=longest)
+                last = await calls.last_answering_agent(connection, number, _microseconds(since))
+            if wanted.idle_since:
+                seen = await calls.idle_since(connection, list(routing_book.destinations))
+                idle = {
+                    key: datetime.fromtimestamp(state.ended_us / 1_000_000, question.at.tzinfo)
+                    for key, state in seen.items()
+                    if state.ended_us is not None
+                }
+        return routing.History(
+            calls_before=calls_before,
+            last_agent=last.agent if last else None,
+            last_agent_at=datetime.fromtimestamp(last.answered_us / 1_000_000, question.at.tzinfo) if last else None,
+            turns=known.turns,
+            idle_since=idle,
+            caller_country=known.caller_country,
+            caller_region=known.caller_region,
+        )
+
+
+def _microseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000)
