@@ -11,17 +11,46 @@ writer connection serves a process, readers are read-only. PostgreSQL gets the s
 
     StoreError
     ├── StoreUnavailable   locked, gone, full, cut off: try again later, nothing was written
-    ├── StoreDamaged       the file is not a sound database: an administrator must restore it
+    ├── StoreDamaged       not a sound database, or not the one that was opened: an administrator must act
     ├── StoreOutdated      the schema is older than this program, and it was opened with `migrate=False`
     └── StoreTooNew        the schema is newer than this program
+
+A deadline on a look-up: run it as a task and `asyncio.wait` for it. Cancelling waits until the driver has let go of
+the running statement, which is when a deadline is needed least.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import inspect, text
+from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from gateway.store import engines, schema
+from gateway.store.errors import (
+    StoreDamaged,
+    StoreError,
+    StoreOutdated,
+    StoreTooNew,
+    StoreUnavailable,
+    translated,
+)
+
+__all__ = [
+    "Connection",
+    "Database",
+    "StoreDamaged",
+    "StoreError",
+    "StoreOutdated",
+    "StoreTooNew",
+    "StoreUnavailable",
+    "Transaction",
+]
 
 Connection = AsyncConnection
 """What reading functions take; a `Transaction` will do as well, and then sees its own writes."""
@@ -29,29 +58,8 @@ Connection = AsyncConnection
 Transaction = AsyncConnection
 """What writing functions take: the connection of a `Database.begin()` block."""
 
-
-class StoreError(Exception):
-    """Root of what the store raises by itself."""
-
-
-class StoreUnavailable(StoreError):
-    """The database is locked, gone, full, cut off or shutting down. The transaction was rolled back: nothing of it
-    is stored. Keep the work and try again with back-off; it goes on by itself once the cause is away.
-
-    After a failed *commit* on PostgreSQL the outcome is unknown; repeat the same writes, they double nothing.
-    """
-
-
-class StoreDamaged(StoreError):
-    """The file is not a database or its pages are damaged. Trying again does not help: stop, and restore a backup."""
-
-
-class StoreOutdated(StoreError):
-    """The schema is older than this program. Open with `migrate=True` (every start of the daemon does)."""
-
-
-class StoreTooNew(StoreError):
-    """A newer Dialmark has already changed the schema. Run that version, or restore the backup from before."""
+_MIGRATION_LOCK = 0x6469616C6D61726B
+"""Key of the PostgreSQL advisory lock under which the schema changes ("dialmark")."""
 
 
 class Database:
@@ -60,16 +68,45 @@ class Database:
     engine_name: str
     """`sqlite` or `postgresql`."""
 
+    def __init__(self, file: engines.SqliteFile | None, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        """Made by `open`."""
+        self.engine_name = writer.dialect.name
+        self._file = file
+        self._writer = writer
+        self._reader = reader
+        self._turn: asyncio.Lock | nullcontext[None] = asyncio.Lock() if file else nullcontext()
+
     @classmethod
     async def open(cls, url: str, *, migrate: bool = True, readers: int = 4) -> Database:
         """Connects, and brings the schema up to date under a lock that other starting processes respect.
 
         `url`: `sqlite:////var/lib/dialmark/dialmark.db` (three slashes: relative) or `postgresql://user@host/name`.
-        A missing SQLite file is made, its folder is not. `readers` bounds the reading connections.
+        A missing SQLite file is made if `migrate`, its folder never. `readers` bounds the reading connections.
 
         Raises StoreUnavailable, StoreDamaged, StoreOutdated, StoreTooNew; ValueError for a URL of another kind.
         """
-        raise NotImplementedError
+        parsed = engines.parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            database = await cls._open_sqlite(Path(parsed.database or ""), migrate=migrate, readers=readers)
+        else:
+            engine = engines.postgres(parsed, size=readers + 2)
+            database = cls(None, engine, engine)
+        try:
+            with translated():
+                await database._bring_up_to_date(migrate=migrate)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @classmethod
+    async def _open_sqlite(cls, path: Path, *, migrate: bool, readers: int) -> Database:
+        # Made absolute: the working directory may change under an open database.
+        file = engines.SqliteFile(path.absolute())  # noqa: ASYNC240 - once, at start
+        if migrate:
+            file.create()
+        file.check()
+        return cls(file, file.engine(is_writer=True, size=1), file.engine(is_writer=False, size=readers))
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
@@ -78,19 +115,91 @@ class Database:
         On SQLite only one block at a time runs in a process (others wait in line), and other processes wait up to
         5 s for it: never await anything but store functions inside. Raises StoreUnavailable.
         """
-        raise NotImplementedError
-        yield
+        async with self._turn, self._connected(self._writer) as connection:
+            if self._file:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            await connection.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
         """A reading transaction, never waits for a writer; writing on it fails. Raises StoreUnavailable."""
-        raise NotImplementedError
-        yield
+        async with self._connected(self._reader) as connection:
+            if self._file:
+                await connection.exec_driver_sql("BEGIN")
+            else:
+                await connection.execution_options(postgresql_readonly=True)
+            yield connection
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        with translated():
+            if self._file:
+                self._file.check()
+            async with engine.connect() as connection:
+                try:
+                    yield connection
+                except DBAPIError:
+                    # After a full disk or an I/O error SQLite's connection may keep its error; a new one costs 1 ms.
+                    await connection.invalidate()
+                    raise
 
     async def ping(self) -> None:
-        """One round trip to the database. Raises StoreUnavailable."""
-        raise NotImplementedError
+        """One round trip to the database. Raises StoreUnavailable, StoreDamaged."""
+        async with self.read() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         """Closes all connections. Call it once no block is open."""
-        raise NotImplementedError
+        # The writer last: only it can empty the WAL into the file and remove it.
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+    async def _bring_up_to_date(self, *, migrate: bool) -> None:
+        async with self._writer.connect() as connection:
+            version = await connection.run_sync(_version)
+        if version == schema.HEAD:
+            return
+        if version is not None and version > schema.HEAD:
+            raise StoreTooNew(f"the schema is at {version}, this program knows {schema.HEAD}")
+        if not migrate:
+            raise StoreOutdated(f"the schema is at {version or 'nothing'}, this program needs {schema.HEAD}")
+        await self._migrate()
+
+    async def _migrate(self) -> None:
+        engine = self._writer
+        if self._file:
+            await engine.dispose()
+            engine = self._file.engine(is_writer=True, size=1, busy_seconds=engines.MIGRATION_BUSY_SECONDS)
+        try:
+            async with engine.connect() as connection:
+                await self._lock_schema(connection)
+                # Another process may have done it while we waited; alembic then finds nothing to do.
+                await connection.run_sync(_upgrade)
+                await connection.commit()
+        finally:
+            if self._file:
+                await engine.dispose()
+
+    async def _lock_schema(self, connection: AsyncConnection) -> None:
+        if self._file:
+            # Tables are rebuilt to change them, which cascades must not see; the switch is dead inside a transaction.
+            await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            await connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+
+
+def _version(connection: SyncConnection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: SyncConnection) -> None:
+    # Alembic takes 0.15 s to import: only when there is something to do.
+    from gateway.store import migrations
+
+    migrations.upgrade(connection)

@@ -7,10 +7,16 @@ microseconds since the epoch, UTC; durations seconds; numbers E.164 with `+`; `d
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Boolean, ColumnElement, Row, Select, delete, func, literal_column, select, tuple_
 
 from gateway import store
+from gateway.store import schema, statements
 
 PAGE_SIZE = 500
 """Calls per page of `export`: a few ms of the loop each."""
@@ -164,54 +170,179 @@ class Idle:
     is_talking: bool
 
 
+_CALL_FIELDS = tuple(field.name for field in fields(CallRow) if field.name not in ("announced", "attempts"))
+_ATTEMPT_FIELDS = tuple(field.name for field in fields(AttemptRow))
+_call_values = attrgetter(*_CALL_FIELDS)
+_attempt_values = attrgetter(*_ATTEMPT_FIELDS)
+_SELECT_CALLS = select(*(schema.calls.c[name] for name in _CALL_FIELDS), schema.calls.c.announced)
+# Written out, not a parameter: only so can the engines see that the partial index fits.
+_IS_OPEN: ColumnElement[bool] = literal_column("state = 'open'", Boolean)
+
+
 async def save(tx: store.Transaction, calls: Sequence[CallRow]) -> None:
     """Inserts calls or replaces what is stored of them (whole rows); attempts are rewritten only when they changed.
 
     Saving the same rows again changes nothing. A call must not be twice in one batch.
     """
-    raise NotImplementedError
+    for batch in statements.chunks(calls):
+        hashes = {call.call_id: _attempts_hash(call) for call in batch}
+        stored = await _stored_hashes(tx, hashes)
+        await statements.upsert(tx, schema.calls, [_call_parameters(call, hashes[call.call_id]) for call in batch])
+        changed = [call for call in batch if stored.get(call.call_id, "") != hashes[call.call_id]]
+        if replaced := [call.call_id for call in changed if stored.get(call.call_id)]:
+            await tx.execute(delete(schema.attempts).where(schema.attempts.c.call_id.in_(replaced)))
+        if rows := [row for call in changed for row in _attempt_parameters(call)]:
+            await tx.execute(schema.attempts.insert(), rows)
+
+
+async def _stored_hashes(tx: store.Transaction, call_ids: Collection[str]) -> dict[str, str]:
+    table = schema.calls
+    found = await tx.execute(select(table.c.call_id, table.c.attempts_hash).where(table.c.call_id.in_(call_ids)))
+    return {row.call_id: row.attempts_hash for row in found}
+
+
+def _attempts_hash(call: CallRow) -> str:
+    """ "" without attempts."""
+    if not call.attempts:
+        return ""
+    content = repr([_attempt_values(attempt) for attempt in call.attempts])
+    return hashlib.blake2b(content.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+
+
+def _call_parameters(call: CallRow, attempts_hash: str) -> dict[str, Any]:
+    parameters = dict(zip(_CALL_FIELDS, _call_values(call), strict=True))
+    parameters["announced"] = " ".join(sorted(call.announced))
+    parameters["attempts_hash"] = attempts_hash
+    return parameters
+
+
+def _attempt_parameters(call: CallRow) -> list[dict[str, Any]]:
+    return [
+        {
+            "call_id": call.call_id,
+            "number": number,
+            **dict(zip(_ATTEMPT_FIELDS, _attempt_values(attempt), strict=True)),
+        }
+        for number, attempt in enumerate(call.attempts, 1)
+    ]
+
+
+def _call(row: Row[*tuple[Any, ...]]) -> CallRow:
+    values: list[Any] = list(row)
+    values[-1] = frozenset(values[-1].split())
+    return CallRow(*values)
 
 
 async def saved(connection: store.Connection, call_ids: Collection[str]) -> dict[str, Saved]:
     """What is stored of these calls, by call id; unknown ones are absent."""
-    raise NotImplementedError
+    table = schema.calls
+    query = select(
+        table.c.call_id,
+        table.c.revision,
+        table.c.content_hash,
+        table.c.announced,
+        table.c.state,
+        table.c.calls_before,
+    )
+    found: dict[str, Saved] = {}
+    for chunk in statements.chunks(list(call_ids)):
+        for row in await connection.execute(query.where(table.c.call_id.in_(chunk))):
+            announced = frozenset(row.announced.split())
+            found[row.call_id] = Saved(row.revision, row.content_hash, announced, row.state, row.calls_before)
+    return found
 
 
 async def get(connection: store.Connection, call_id: str) -> CallRow | None:
     """One call."""
-    raise NotImplementedError
+    row = (await connection.execute(_SELECT_CALLS.where(schema.calls.c.call_id == call_id))).first()
+    return None if row is None else _call(row)
 
 
 async def attempts(connection: store.Connection, call_id: str) -> list[AttemptRow]:
     """The attempts of a call, in order."""
-    raise NotImplementedError
+    table = schema.attempts
+    query = select(*(table.c[name] for name in _ATTEMPT_FIELDS)).where(table.c.call_id == call_id)
+    return [AttemptRow(*row) for row in await connection.execute(query.order_by(table.c.number))]
 
 
 async def list_calls(
     connection: store.Connection, filter: CallFilter, *, after: Cursor | None = None, limit: int = 50
 ) -> Page:
     """One page, newest first. Pages are by key, so calls that come meanwhile shift nothing."""
-    raise NotImplementedError
+    table = schema.calls
+    query = _matching(_SELECT_CALLS, filter).order_by(table.c.started_us.desc(), table.c.call_id.desc())
+    if after is not None:
+        query = query.where(tuple_(table.c.started_us, table.c.call_id) < (after.started_us, after.call_id))
+    rows = (await connection.execute(query.limit(limit + 1))).all()
+    calls = tuple(_call(row) for row in rows[:limit])
+    return Page(calls, Cursor(calls[-1].started_us, calls[-1].call_id) if len(rows) > limit else None)
 
 
-def export(database: store.Database, filter: CallFilter, *, page_size: int = PAGE_SIZE) -> AsyncIterator[CallRow]:
+def _matching(query: Select[*tuple[Any, ...]], filter: CallFilter) -> Select[*tuple[Any, ...]]:
+    table = schema.calls
+    if filter.since_us is not None:
+        query = query.where(table.c.started_us >= filter.since_us)
+    if filter.until_us is not None:
+        query = query.where(table.c.started_us < filter.until_us)
+    if filter.outcomes is not None:
+        # Of several outcomes the index is no use: SQLite, which has no statistics, would take it and sort millions.
+        outcome = table.c.outcome if len(filter.outcomes) == 1 else table.c.outcome + ""
+        query = query.where(outcome.in_(sorted(filter.outcomes)))
+    if filter.state is not None:
+        query = query.where(_IS_OPEN if filter.state == "open" else table.c.state == filter.state)
+    for name in _EQUALITIES:
+        if (value := getattr(filter, name)) is not None:
+            query = query.where(table.c[name] == value)
+    return query
+
+
+_EQUALITIES = ("direction", "missed", "site", "route", "source", "campaign", "did", "caller", "agent", "node")
+
+
+async def export(database: store.Database, filter: CallFilter, *, page_size: int = PAGE_SIZE) -> AsyncIterator[CallRow]:
     """All matching calls, newest first, page by page in memory; each page is a transaction of its own."""
-    raise NotImplementedError
+    after: Cursor | None = None
+    while True:
+        async with database.read() as connection:
+            page = await list_calls(connection, filter, after=after, limit=page_size)
+        for call in page.calls:
+            yield call
+        after = page.next
+        if after is None:
+            return
 
 
 async def live(connection: store.Connection, *, node: str | None = None) -> list[CallRow]:
     """Calls that are open, oldest first; of one node or of all."""
-    raise NotImplementedError
+    query = _matching(_SELECT_CALLS, CallFilter(state="open", node=node)).order_by(schema.calls.c.started_us)
+    return [_call(row) for row in await connection.execute(query)]
 
 
 async def count_by_day(connection: store.Connection, filter: CallFilter) -> dict[int, int]:
     """Number of matching calls by `day_local`, in the order of days."""
-    raise NotImplementedError
+    day = schema.calls.c.day_local
+    query = _matching(select(day, func.count()), filter).group_by(day).order_by(day)
+    return {row[0]: row[1] for row in await connection.execute(query)}
 
 
 async def calls_before(connection: store.Connection, caller: str, at_us: int) -> int:
     """Inbound calls of this caller (E.164 with `+`) that started before `at_us`."""
-    raise NotImplementedError
+    table = schema.calls
+    query = select(func.count()).where(
+        table.c.caller == caller, table.c.started_us < at_us, table.c.direction == "inbound"
+    )
+    return (await connection.execute(query)).scalar_one()
+
+
+_HISTORY = """
+SELECT {item[0]} AS call_id, (
+    SELECT count(*) FROM calls
+    WHERE calls.caller = {item[1]} AND calls.started_us <= CAST({item[2]} AS BIGINT) AND calls.direction = 'inbound'
+      AND (calls.started_us < CAST({item[2]} AS BIGINT) OR calls.call_id < {item[0]})
+      AND calls.call_id NOT IN (SELECT {item[0]} FROM {asked})
+) AS calls_before
+FROM {asked}
+"""
 
 
 async def history_of_callers(connection: store.Connection, asked: Sequence[Question]) -> dict[str, int]:
@@ -219,19 +350,56 @@ async def history_of_callers(connection: store.Connection, asked: Sequence[Quest
 
     The asked calls count among themselves too, whether they are stored already or not.
     """
-    raise NotImplementedError
+    if not asked:
+        return {}
+    values = [(question.call_id, question.caller, question.started_us) for question in asked]
+    found = await connection.execute(*statements.over_list(connection, _HISTORY, values))
+    counts = {row.call_id: row.calls_before for row in found}
+    asked_so_far: dict[str, int] = {}
+    for question in sorted(asked, key=lambda question: (question.started_us, question.call_id)):
+        among_asked = asked_so_far.get(question.caller, 0)
+        counts[question.call_id] += among_asked
+        asked_so_far[question.caller] = among_asked + 1
+    return counts
 
 
 async def last_answering_agent(connection: store.Connection, caller: str, since_us: int) -> LastAnswer | None:
     """The agent who answered the caller's latest answered inbound call started at or after `since_us` (R72)."""
-    raise NotImplementedError
+    table = schema.calls
+    query = (
+        select(table.c.agent, table.c.answered_us)
+        .where(table.c.caller == caller, table.c.started_us >= since_us, table.c.direction == "inbound")
+        .where(table.c.agent.is_not(None), table.c.answered_us.is_not(None))
+        .order_by(table.c.started_us.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else LastAnswer(row.agent, row.answered_us)
 
 
 async def turns(connection: store.Connection, since_us: int) -> dict[str, int]:
     """Inbound calls per route started at or after `since_us`: where round robin goes on after a restart."""
-    raise NotImplementedError
+    table = schema.calls
+    query = (
+        select(table.c.route, func.count())
+        .where(table.c.started_us >= since_us, table.c.direction == "inbound", table.c.route.is_not(None))
+        .group_by(table.c.route)
+    )
+    return {row[0]: row[1] for row in await connection.execute(query)}
 
 
-async def idle_since(connection: store.Connection, destinations: Collection[str]) -> Mapping[str, Idle]:
+_IDLE = """
+SELECT {item[0]} AS destination,
+  (SELECT max(ended_us) FROM attempts
+   WHERE attempts.destination = {item[0]} AND answered_us IS NOT NULL) AS ended_us,
+  EXISTS (SELECT 1 FROM attempts
+   WHERE attempts.destination = {item[0]} AND answered_us IS NOT NULL AND ended_us IS NULL) AS is_talking
+FROM {asked}
+"""
+
+
+async def idle_since(connection: store.Connection, destinations: Collection[str]) -> dict[str, Idle]:
     """For each destination key the end of its latest talk, and whether it talks now."""
-    raise NotImplementedError
+    asked = [(destination,) for destination in sorted(set(destinations))]
+    found = await connection.execute(*statements.over_list(connection, _IDLE, asked))
+    return {row.destination: Idle(row.ended_us, bool(row.is_talking)) for row in found}

@@ -12,8 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Row, delete, exists, func, select, update
 
 from gateway import store
+from gateway.store import schema, statements
+
+MAX_ERROR_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +50,106 @@ class Delivery:
     claim: str
 
 
+_EVENTS = schema.events
+_DELIVERIES = schema.deliveries
+_EVENT_FIELDS = ("event_id", "type", "created_us", "payload", "call_id", "revision", "late")
+
+
+def _event(row: Row[*tuple[Any, ...]]) -> Event:
+    return Event(row.event_id, row.type, row.created_us, row.payload, row.call_id, row.revision, row.late)
+
+
+def _is_held(delivery: Delivery) -> ColumnElement[bool]:
+    return (
+        (_DELIVERIES.c.seq == delivery.seq)
+        & (_DELIVERIES.c.target == delivery.target)
+        & (_DELIVERIES.c.claim == delivery.claim)
+    )
+
+
+def _unsettled(target: str | None) -> list[ColumnElement[bool]]:
+    of_target = [] if target is None else [_DELIVERIES.c.target == target]
+    return [_DELIVERIES.c.due_us.is_not(None), *of_target]
+
+
+async def _postpone_younger(tx: store.Transaction, delivery: Delivery, until_us: int) -> None:
+    """Younger events of the call wait anyway; due no earlier, they are not looked at by each claim meanwhile."""
+    younger = (
+        (_DELIVERIES.c.call_id == delivery.event.call_id)
+        & (_DELIVERIES.c.target == delivery.target)
+        & (_DELIVERIES.c.seq > delivery.seq)
+        & (_DELIVERIES.c.due_us < until_us)
+    )
+    await tx.execute(update(_DELIVERIES).where(younger).values(due_us=until_us))
+
+
 async def add(tx: store.Transaction, events: Sequence[Event], targets: Collection[str]) -> int:
     """Writes events with a delivery to each target; events already there are left alone. Returns how many were new.
 
     Order in `events` is the order of delivery. `targets` are names like `jsonl` or `webhook:crm`; may be empty.
     """
-    raise NotImplementedError
+    new: list[tuple[int, str | None, int]] = []
+    for chunk in statements.chunks(events):
+        statement = statements.insert(tx, _EVENTS).on_conflict_do_nothing(index_elements=["event_id"])
+        inserted = await tx.execute(
+            statement.returning(_EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.created_us),
+            [{name: getattr(event, name) for name in _EVENT_FIELDS} for event in chunk],
+        )
+        new += [(row.seq, row.call_id, row.created_us) for row in inserted]
+    deliveries = [
+        {"seq": seq, "target": target, "call_id": call_id, "state": "pending", "due_us": created_us, "attempts": 0}
+        for seq, call_id, created_us in new
+        for target in sorted(set(targets))
+    ]
+    if deliveries:
+        await tx.execute(_DELIVERIES.insert(), deliveries)
+    return len(new)
 
 
 async def claim(tx: store.Transaction, target: str, *, limit: int, now_us: int, lease_us: int) -> list[Delivery]:
     """Claims what is due for a target, oldest first, at most one event of each call. Commit before delivering."""
-    raise NotImplementedError
+    older = _DELIVERIES.alias("older")
+    waits_for_older = exists().where(
+        older.c.call_id == _DELIVERIES.c.call_id,
+        older.c.target == _DELIVERIES.c.target,
+        older.c.seq < _DELIVERIES.c.seq,
+        older.c.due_us.is_not(None),
+    )
+    query = (
+        select(_DELIVERIES.c.seq, _DELIVERIES.c.attempts, *(_EVENTS.c[name] for name in _EVENT_FIELDS))
+        .join(_EVENTS, _EVENTS.c.seq == _DELIVERIES.c.seq)
+        .where(_DELIVERIES.c.target == target, _DELIVERIES.c.due_us <= now_us, ~waits_for_older)
+        .order_by(_DELIVERIES.c.seq)
+        .limit(limit)
+        # PostgreSQL only: what another process is claiming now is passed over. SQLite has one writer at a time.
+        .with_for_update(skip_locked=True, of=_DELIVERIES)
+    )
+    rows = (await tx.execute(query)).all()
+    if not rows:
+        return []
+    claim = str(uuid4())
+    taken = _DELIVERIES.c.seq.in_([row.seq for row in rows])
+    change = {"state": "claimed", "due_us": now_us + lease_us, "claim": claim, "attempts": _DELIVERIES.c.attempts + 1}
+    await tx.execute(update(_DELIVERIES).where(_DELIVERIES.c.target == target, taken).values(change))
+    return [Delivery(_event(row), row.seq, target, row.attempts + 1, claim) for row in rows]
 
 
 async def extend(tx: store.Transaction, delivery: Delivery, *, until_us: int) -> bool:
     """Prolongs the lease. False: the claim was lost to another process; stop delivering."""
-    raise NotImplementedError
+    statement = update(_DELIVERIES).where(_is_held(delivery)).values(due_us=until_us)
+    return (await tx.execute(statement)).rowcount == 1
 
 
 async def settle(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_us: int) -> int:
     """Marks claimed deliveries done. Returns how many of the claims still held."""
-    raise NotImplementedError
+    done = {"state": "done", "due_us": None, "claim": None, "settled_us": now_us, "last_error": None}
+    settled = 0
+    for target, claim in sorted({(delivery.target, delivery.claim) for delivery in deliveries}):
+        seqs = [one.seq for one in deliveries if one.claim == claim and one.target == target]
+        for chunk in statements.chunks(seqs):
+            held = (_DELIVERIES.c.target == target, _DELIVERIES.c.claim == claim, _DELIVERIES.c.seq.in_(chunk))
+            settled += (await tx.execute(update(_DELIVERIES).where(*held).values(done))).rowcount
+    return settled
 
 
 async def fail(tx: store.Transaction, delivery: Delivery, *, error: str, now_us: int, next_at_us: int | None) -> bool:
@@ -71,24 +157,38 @@ async def fail(tx: store.Transaction, delivery: Delivery, *, error: str, now_us:
 
     `error` is kept for people, cut to 500 characters.
     """
-    raise NotImplementedError
+    change: dict[str, Any] = {"claim": None, "last_error": error[:MAX_ERROR_LENGTH], "due_us": next_at_us}
+    change |= {"state": "dead", "settled_us": now_us} if next_at_us is None else {"state": "pending"}
+    if (await tx.execute(update(_DELIVERIES).where(_is_held(delivery)).values(change))).rowcount == 0:
+        return False
+    if next_at_us is not None and delivery.event.call_id is not None:
+        await _postpone_younger(tx, delivery, next_at_us)
+    return True
 
 
 async def pending_count(connection: store.Connection, target: str | None = None) -> int:
     """Deliveries neither done nor dead, of one target or of all."""
-    raise NotImplementedError
+    query = select(func.count()).select_from(_DELIVERIES).where(*_unsettled(target))
+    return (await connection.execute(query)).scalar_one()
 
 
 async def oldest_pending(connection: store.Connection, target: str | None = None) -> int | None:
     """`created_us` of the oldest event neither done nor dead."""
-    raise NotImplementedError
+    query = select(_EVENTS.c.created_us).join(_DELIVERIES, _DELIVERIES.c.seq == _EVENTS.c.seq)
+    query = query.where(*_unsettled(target)).order_by(_DELIVERIES.c.seq).limit(1)
+    return (await connection.execute(query)).scalar()
 
 
 async def after(connection: store.Connection, seq: int, *, limit: int = 100) -> list[tuple[int, Event]]:
     """Events behind a sequence number, in order, each with its own: for followers like `calls tail`."""
-    raise NotImplementedError
+    query = select(_EVENTS.c.seq, *(_EVENTS.c[name] for name in _EVENT_FIELDS))
+    query = query.where(_EVENTS.c.seq > seq).order_by(_EVENTS.c.seq).limit(limit)
+    return [(row.seq, _event(row)) for row in await connection.execute(query)]
 
 
 async def prune(tx: store.Transaction, *, before_us: int, limit: int = 10_000) -> int:
     """Deletes up to `limit` events created before `before_us` of which no delivery is pending; returns how many."""
-    raise NotImplementedError
+    is_pending = exists().where(_DELIVERIES.c.seq == _EVENTS.c.seq, _DELIVERIES.c.due_us.is_not(None))
+    old = select(_EVENTS.c.seq).where(_EVENTS.c.created_us < before_us, ~is_pending)
+    old = old.order_by(_EVENTS.c.created_us).limit(limit)
+    return (await tx.execute(delete(_EVENTS).where(_EVENTS.c.seq.in_(old)))).rowcount

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from sqlalchemy import Column, LargeBinary
+
+from gateway.store import schema
+
+SOUNDS_PERSONAL = re.compile(
+    r"caller|number|name|raw|record|line|payload|document|agent|error|phone|mail|address|visitor|did$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +23,25 @@ class PersonalColumn:
     what: str
 
 
+def _columns() -> list[Column[object]]:
+    return [column for table in schema.metadata.sorted_tables for column in table.columns]
+
+
 def personal_columns() -> list[PersonalColumn]:
     """All of them, by table."""
-    raise NotImplementedError
+    return [
+        PersonalColumn(column.table.name, column.name, column.info["personal"])
+        for column in _columns()
+        if "personal" in column.info
+    ]
 
 
 def unjudged_columns() -> list[str]:
     """`table.column` whose name sounds personal, or whose type holds free bytes, but which is neither registered as
     personal nor declared impersonal with a reason."""
-    raise NotImplementedError
+    return [
+        f"{column.table.name}.{column.name}"
+        for column in _columns()
+        if (SOUNDS_PERSONAL.search(column.name) or isinstance(column.type, LargeBinary))
+        and not (column.info.get("personal") or column.info.get("impersonal"))
+    ]

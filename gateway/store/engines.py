@@ -1,0 +1,137 @@
+"""Engines for the two databases: how each is connected to, and what its connections are set to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import aiosqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from gateway.store import errors
+
+BUSY_SECONDS = 5.0
+"""How long a writer of another process is waited for: far above a batch (20 ms), below the watchdog's patience."""
+
+MIGRATION_BUSY_SECONDS = 120.0
+"""How long a starting process waits for another one that migrates."""
+
+POOL_SECONDS = 5.0
+"""How long a task waits for a free connection."""
+
+_POSTGRES_SETTINGS = (
+    "-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c statement_timeout=120s"
+)
+
+
+def parse(url: str) -> URL:
+    """The URL with the driver we use. Raises ValueError for anything but a SQLite file or PostgreSQL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"not a database URL: {error}") from None
+    match parsed.drivername.partition("+")[0]:
+        case "sqlite":
+            if not parsed.database or parsed.database == ":memory:" or parsed.query:
+                raise ValueError("a SQLite URL needs a file and takes no options: sqlite:////path/to/dialmark.db")
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case other:
+            raise ValueError(f"database {other!r} is not supported: use sqlite or postgresql")
+
+
+class SqliteFile:
+    """A SQLite file: knows whether the file at its path is still the one that was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+
+    def create(self) -> None:
+        """Makes an empty file, readable by owner and group only, if there is none; SQLite's default is 0644."""
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o640))
+        except OSError as error:
+            raise errors.StoreUnavailable(f"{self.path}: {error.strerror}") from error
+
+    def check(self) -> None:
+        """Raises StoreUnavailable when the file is away, StoreDamaged when another one has taken its place.
+
+        SQLite would go on writing into the removed file, and all of it would be lost at the next start.
+        """
+        try:
+            status = os.stat(self.path)  # noqa: PTH116 - a third of the time of Path.stat, before each transaction
+        except OSError as error:
+            raise errors.StoreUnavailable(f"{self.path}: {error.strerror}") from error
+        identity = (status.st_dev, status.st_ino)
+        if self._identity is None:
+            self._identity = identity
+        elif self._identity != identity:
+            raise errors.StoreDamaged(f"{self.path} was replaced while it was open: restart Dialmark")
+
+    def engine(self, *, is_writer: bool, size: int, busy_seconds: float = BUSY_SECONDS) -> AsyncEngine:
+        """An engine whose connections start no transaction by themselves; `Database` sends BEGIN."""
+
+        async def connect() -> aiosqlite.Connection:
+            mode = "rw" if is_writer else "ro"
+            connection = aiosqlite.connect(
+                f"file:{quote(str(self.path))}?mode={mode}", uri=True, isolation_level=None, timeout=busy_seconds
+            )
+            # A thread that hangs in a system call must not keep the process from ending.
+            connection._thread.daemon = True
+            await connection
+            try:
+                await connection.executescript(_WRITER_PRAGMAS if is_writer else _READER_PRAGMAS)
+            except BaseException:
+                await connection.close()
+                raise
+            return connection
+
+        return create_async_engine(
+            "sqlite+aiosqlite://",
+            async_creator=connect,
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=POOL_SECONDS,
+        )
+
+
+_WRITER_PRAGMAS = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA cache_size = -16384;
+PRAGMA temp_store = MEMORY;
+"""
+_READER_PRAGMAS = """
+PRAGMA query_only = ON;
+PRAGMA cache_size = -8192;
+PRAGMA temp_store = MEMORY;
+"""
+
+
+def postgres(url: URL, *, size: int) -> AsyncEngine:
+    """An engine that notices dead connections before use and gives up on a silent server."""
+    return create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=POOL_SECONDS,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "dialmark",
+            "options": _POSTGRES_SETTINGS,
+            "keepalives_idle": 30,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
+    )
