@@ -1,0 +1,343 @@
+"""A real Asterisk with this checkout's configuration, started, stopped, killed and frozen by tests.
+
+Several nodes run beside each other: each has its own folder, ports and system name. As root the node runs as an
+unprivileged user without capabilities, as a normal user it runs as that user: never with a right of root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rig import ports, processes
+from tests.rig.ports import Address
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATED = ("dialmark_plan.conf", "dialmark_trunks.conf", "dialmark_pjsip.conf")
+BOOT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What ``scripts/lib/asterisk-tree`` found or built."""
+
+    program: tuple[str, ...]
+    modules: Path
+    data: Path
+    version: str
+
+
+@functools.cache
+def installation() -> Installation:
+    """The Asterisk to run; building the root tree takes half a minute, once per machine.
+
+    Raises:
+        RuntimeError: there is none and none can be built; the text says what to do.
+    """
+    done = subprocess.run([ROOT / "scripts/lib/asterisk-tree"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.strip())
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    return Installation(tuple(found["program"].split()), Path(found["modules"]), Path(found["data"]), found["version"])
+
+
+def new_folder(name: str = "node") -> Path:
+    """A folder that the unprivileged user can reach; pytest's ``tmp_path`` is closed to all but its owner."""
+    folder = Path(tempfile.mkdtemp(prefix=f"dialmark-{name}-"))
+    folder.chmod(0o755)
+    return folder
+
+
+class AsteriskNode:
+    """One Asterisk.
+
+    Args:
+        folder: everything of this node goes below it; see :func:`new_folder`.
+        phones: SIP endpoints of the site; each has an address on which a test puts a callee, or nothing.
+        carriers: parties that call in and are called through trunks; each has an address of its own.
+        files: text by file name, written over the checkout's: ``extensions_site.conf``, ``queues_site.conf`` ...
+        dialplan: text by file name in place of ``dialplans/``; must hold ``extensions.conf``.
+        pjsip_site: text appended to ``pjsip_site.conf`` after the phones.
+        system_name: first part of every UNIQUEID.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        phones: Sequence[str] = ("desk-1", "desk-2", "desk-3", "desk-4"),
+        carriers: Sequence[str] = ("carrier-a", "carrier-b"),
+        files: Mapping[str, str] | None = None,
+        dialplan: Mapping[str, str] | None = None,
+        pjsip_site: str = "",
+        system_name: str = "rig",
+    ) -> None:
+        self.folder = folder
+        self.etc = folder / "etc"
+        self.log = folder / "log"
+        self.spool = folder / "spool"
+        self.run = folder / "run"
+        self.data = folder / "data"
+        self.journal = self.log / "cel-custom" / "dialmark.csv"
+        self.system_name = system_name
+        self.sip = Address("127.0.0.1", ports.free_port())
+        self.ami = Address("127.0.0.1", ports.free_port())
+        self.agi = Address("127.0.0.1", ports.free_port())
+        self.ami_user, self.ami_secret = "dialmark", "rig-" + "0123456789abcdef" * 2
+        self.phones = {name: _place(ports.phone_host(n)) for n, name in enumerate(phones, 1)}
+        self.carriers = {name: _place(ports.carrier_host(n)) for n, name in enumerate(carriers, 1)}
+        self.installation = installation()
+        self._files = dict(files or {})
+        self._dialplan = dict(dialplan) if dialplan is not None else None
+        self._pjsip_site = pjsip_site
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+        self._render()
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start and return when Asterisk has fully booted. Generated files are watched from here on.
+
+        Raises:
+            RuntimeError: it ended or did not boot; the text holds the end of its log.
+        """
+        if self._process is not None:
+            raise RuntimeError("already running")
+        self._start_watcher()
+        with (self.folder / "console.log").open("ab") as console:
+            self._process = subprocess.Popen(
+                processes.unprivileged([*self._command, "-f", "-q"]),
+                cwd=self.folder,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.run), "TZ": "UTC"},
+                umask=0o027,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        try:
+            processes.wait_until(self._has_booted, BOOT_SECONDS, "Asterisk fully booted")
+        except (TimeoutError, RuntimeError) as error:
+            self.kill()
+            raise RuntimeError(f"{error}\n{self.tail()}") from error
+
+    def stop(self) -> None:
+        """SIGTERM: calls are dropped, their rows written. No error when it is not running."""
+        self._stop_watcher()
+        if self._process is not None:
+            processes.stop(self._process, 10)
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL, in the middle of whatever it does."""
+        self._stop_watcher()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP: sockets stay open, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self, *, keep_folder: bool = False) -> None:
+        """Stop and remove the folder."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.thaw()
+        self.stop()
+        if not keep_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> AsteriskNode:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- control -------------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("Asterisk is not running")
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def cli(self, command: str) -> str:
+        """Output of one console command.
+
+        Raises:
+            RuntimeError: Asterisk does not answer.
+        """
+        done = subprocess.run(
+            processes.unprivileged([*self._command, "-rx", command]),
+            cwd=self.folder,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=30,
+        )
+        output = done.stdout.decode(errors="replace")
+        if done.returncode != 0:
+            raise RuntimeError(f"{command!r}: {output}{done.stderr.decode(errors='replace')}")
+        return output
+
+    def reload_dialplan(self) -> None:
+        self.cli("dialplan reload")
+
+    def channels(self) -> int:
+        """Channels that are up now."""
+        found = re.search(r"(\d+) active channel", self.cli("core show channels count"))
+        return int(found[1]) if found else 0
+
+    def cpu_seconds(self) -> float:
+        """CPU time Asterisk has used since its start."""
+        return processes.cpu_seconds(self.pid)
+
+    def tail(self, lines: int = 30) -> str:
+        """The end of console and log, for error texts."""
+        texts = [p.read_text(errors="replace") for p in (self.folder / "console.log", self.log / "messages.log") if p.exists()]
+        return "\n".join(line for text in texts for line in text.splitlines()[-lines:])
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file into the configuration folder as the daemon does: beside it, then renamed."""
+        target = self.etc / name
+        part = target.with_name(f".{name}.part")
+        part.write_text(text)
+        part.chmod(0o640)
+        self._give(part)
+        part.rename(target)
+
+    # -- configuration -------------------------------------------------------------------------------------------
+
+    @property
+    def _command(self) -> list[str]:
+        return [*self.installation.program, "-C", str(self.etc / "asterisk.conf")]
+
+    def _render(self) -> None:
+        for folder in (self.etc, self.spool / "monitor", self.run, self.log / "cel-custom", self.folder / "db", self.data):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self._texts().items():
+            (self.etc / name).write_text(text)
+        self._link_data()
+        for path in (self.folder, *self.folder.rglob("*")):
+            if not path.is_symlink():
+                self._give(path)
+        # setgid: what the daemon writes here belongs to Asterisk's group
+        self.etc.chmod(0o2775)
+
+    def _texts(self) -> dict[str, str]:
+        texts = {path.name: path.read_text() for path in (ROOT / "asterisk").glob("*.conf")}
+        if self._dialplan is None:
+            texts |= {path.name: path.read_text() for path in (ROOT / "dialplans").glob("*.conf")}
+        else:
+            texts |= self._dialplan
+        texts["asterisk.conf"] = self._asterisk_conf(texts["asterisk.conf"])
+        texts["pjsip_transport.conf"] = "".join(
+            f"[rig-{protocol}]\ntype = transport\nprotocol = {protocol}\nbind = {self.sip}\n\n" for protocol in ("udp", "tcp")
+        )
+        texts["manager_site.conf"] = (
+            f"[general](+)\nport = {self.ami.port}\n\n[{self.ami_user}](+)\nsecret = {self.ami_secret}\n"
+        )
+        texts["pjsip_site.conf"] = "".join(map(self._phone, self.phones)) + self._pjsip_site
+        return texts | self._files
+
+    def _asterisk_conf(self, text: str) -> str:
+        folders = {
+            "astetcdir": self.etc,
+            "astmoddir": self.installation.modules,
+            "astvarlibdir": self.data,
+            "astdbdir": self.folder / "db",
+            "astkeydir": self.data,
+            "astdatadir": self.data,
+            "astagidir": self.data,
+            "astspooldir": self.spool,
+            "astrundir": self.run,
+            "astlogdir": self.log,
+            "astcachedir": self.folder / "db",
+        }
+        directories = "[directories]\n" + "".join(f"{name} => {path}\n" for name, path in folders.items())
+        return directories + re.sub(r"(?m)^systemname = .*$", f"systemname = {self.system_name}", text)
+
+    def _phone(self, name: str) -> str:
+        return (
+            f"[{name}](dialmark-phone)\naors = {name}\n\n"
+            f"[{name}]\ntype = aor\ncontact = sip:{name}@{self.phones[name]}\n\n"
+        )
+
+    def trunk_text(self, key: str, context: str) -> str:
+        """A trunk by IP as ``pjsip_site`` text, for tests that run without the daemon's generated trunks."""
+        place = self.carriers[key]
+        return (
+            f"[{key}](dialmark-phone)\ncontext = {context}\n\n"
+            f"[{key}]\ntype = identify\nendpoint = {key}\nmatch = {place.host}\n\n"
+            f"[{key}-out](dialmark-phone)\naors = {key}-out\n\n"
+            f"[{key}-out]\ntype = aor\ncontact = sip:{place}\n\n"
+        )
+
+    def add_site(self, text: str) -> None:
+        """Append to ``pjsip_site.conf``; read at the next start, or by ``cli("module reload res_pjsip.so")``."""
+        with (self.etc / "pjsip_site.conf").open("a") as site:
+            site.write(text)
+
+    def _link_data(self) -> None:
+        for entry in self.installation.data.iterdir():
+            link = self.data / entry.name
+            if not link.exists():
+                link.symlink_to(entry)
+        subprocess.run([sys.executable, ROOT / "scripts/lib/ring_tone.py", self.data / "dialmark" / "ring"], check=True)
+
+    def _give(self, path: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, processes.UNPRIVILEGED_ID, processes.UNPRIVILEGED_ID)
+
+    # -- inner ---------------------------------------------------------------------------------------------------
+
+    def _has_booted(self) -> bool:
+        if not self.is_running:
+            raise RuntimeError("Asterisk ended while starting")
+        if not (self.run / "asterisk.ctl").exists():
+            return False
+        with contextlib.suppress(RuntimeError):
+            self.cli("core waitfullybooted")
+            return True
+        return False
+
+    def _start_watcher(self) -> None:
+        command = processes.unprivileged(self._command)
+        script = ROOT / "scripts/lib/reload_watch.py"
+        self._watcher = subprocess.Popen(
+            processes.guarded([sys.executable, str(script), str(self.etc), "--", *command]),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def _stop_watcher(self) -> None:
+        if self._watcher is not None:
+            processes.stop(self._watcher)
+            self._watcher = None
+
+
+def _place(host: str) -> Address:
+    return Address(host, ports.free_port(host))

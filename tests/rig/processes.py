@@ -1,0 +1,57 @@
+"""Child processes that never outlive the test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Free in Debian's and systemd's tables of users; Asterisk needs no entry in /etc/passwd.
+UNPRIVILEGED_ID = 64001
+
+
+def guarded(argv: Sequence[str]) -> list[str]:
+    """The command, killed by the kernel when the process that starts it dies, however it dies."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
+def unprivileged(argv: Sequence[str]) -> list[str]:
+    """The command without any right that root has, and guarded; for a normal user just guarded."""
+    drop = ["--no-new-privs"]
+    if os.geteuid() == 0:
+        user = str(UNPRIVILEGED_ID)
+        drop += ["--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    return ["setpriv", *drop, "--pdeathsig", "KILL", "--", *argv]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll every 10 ms until the condition holds.
+
+    Raises:
+        TimeoutError: it did not within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {seconds} s still not: {what}")
+        time.sleep(0.01)
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = 5.0) -> None:
+    """SIGTERM, then SIGKILL."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has used, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
