@@ -108,66 +108,75 @@ def _registration(key: str, registration: book.Registration, password: str) -> I
     yield "retry_interval = 20"
     yield "forbidden_retry_interval = 300"
     yield "max_retries = 1000000"
-    yield f"endpoint = {key}"
     yield ""
 
 
 def _entry_context(trunk: book.Trunk) -> Iterator[str]:
-    """Normalises caller and DID, then goes to dialmark-inbound. Caller first: one MSet serves every extension."""
-    caller = caller_expression(trunk)
+    """From the trunk to dialmark-inbound: DID first, by the pattern it matches, then the caller's number."""
     yield f"[dialmark-from-{trunk.key}]"
     if trunk.did_from is book.DidSource.RURI:
-        for pattern, did in did_patterns(trunk):
-            yield f"exten => {pattern},1,Set(DM_CALLER=${{FILTER(+0-9,${{CALLERID(num):0:24}})}})"
-            yield f" same => n,MSet(DM_TRUNK={trunk.key},DM_CID={caller})"
-            yield f" same => n,Goto(dialmark-inbound,{did},1)"
+        yield from _did_extensions(trunk, prefix="")
+    else:
+        header = "To" if trunk.did_from is book.DidSource.TO else "P-Called-Party-ID"
+        # Whatever the request URI says (an account's name, the registered contact), the number is in the header.
+        for pattern in ("_+X!", "_X!", f"line-{trunk.key}", "s"):
+            yield f"exten => {pattern},1,Set(DM_HEADER=${{PJSIP_HEADER(read,{header})}})"
+            number = "${FILTER(+0-9,${CUT(CUT(DM_HEADER,@,1),:,2)})}"
+            yield f" same => n,Goto(dialmark-did-{trunk.key},d{number},1)"
         yield ""
-        return
-    header = "To" if trunk.did_from is book.DidSource.TO else "P-Called-Party-ID"
-    # Whatever the request URI says (the account's name, the registered contact), the number is in the header.
-    for pattern in ("_+X!", "_X!", f"line-{trunk.key}", "s"):
-        yield f"exten => {pattern},1,Set(DM_HEADER=${{PJSIP_HEADER(read,{header})}})"
-        yield " same => n,Set(DM_CALLER=${FILTER(+0-9,${CALLERID(num):0:24})})"
-        yield f" same => n,MSet(DM_TRUNK={trunk.key},DM_CID={caller})"
-        yield f" same => n,Goto(dialmark-did-{trunk.key},${{FILTER(+0-9,${{CUT(CUT(DM_HEADER,@,1),:,2)}})}},1)"
+        # The letter d keeps an empty number apart from an empty extension.
+        yield f"[dialmark-did-{trunk.key}]"
+        yield from _did_extensions(trunk, prefix="d")
+        # No number in the header: the call still gets a record, and the site's default destination.
+        yield f"exten => d,1,Goto(dialmark-caller-{trunk.key},000,1)"
     yield ""
-    yield f"[dialmark-did-{trunk.key}]"
-    for pattern, did in did_patterns(trunk):
-        yield f"exten => {pattern},1,Goto(dialmark-inbound,{did},1)"
-    # No number in the header: the call still gets a record, and the site's default destination.
-    yield "exten => i,1,Goto(dialmark-inbound,000,1)"
+    yield f"[dialmark-caller-{trunk.key}]"
+    yield "exten => _X!,1,Set(DM_CALLER=${FILTER(+0-9,${CALLERID(num):0:24})})"
+    yield f" same => n,MSet(DM_TRUNK={trunk.key},DM_CID={caller_expression(trunk)})"
+    yield " same => n,Goto(dialmark-inbound,${EXTEN},1)"
     yield ""
+
+
+def _did_extensions(trunk: book.Trunk, prefix: str) -> Iterator[str]:
+    for pattern, did in did_patterns(trunk.country, trunk.number_form, prefix):
+        yield f"exten => {pattern},1,Goto(dialmark-caller-{trunk.key},{did},1)"
 
 
 def _outbound_context(trunk: book.Trunk) -> Iterator[str]:
     yield f"[dialmark-out-{trunk.key}]"
-    for pattern, did in did_patterns(trunk, form=book.NumberForm.NATIONAL):
+    for pattern, did in did_patterns(trunk.country, book.NumberForm.NATIONAL):
         yield f"exten => {pattern},1,Set(DM_OUT_TRUNK={trunk.key})"
         yield f" same => n,Goto(dialmark-outbound,{did},1)"
     yield ""
 
 
-def did_patterns(trunk: book.Trunk, form: book.NumberForm | None = None) -> Iterator[tuple[str, str]]:
-    """Extension patterns and the expression that makes E.164 digits of the extension they match."""
-    form = form or trunk.number_form
-    digits = "${FILTER(0-9,${EXTEN:%d:20})}"
-    yield "_+X!", digits % 1
+def did_patterns(country: str, form: book.NumberForm, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Extension patterns, and the expression that makes E.164 digits of what they match.
+
+    `prefix` is a letter that stands before the number in the extension.
+    """
+
+    def digits(skip: int) -> str:
+        return f"${{FILTER(0-9,${{EXTEN:{skip + len(prefix)}:20}})}}"
+
+    yield f"_{prefix}+X!", digits(1)
     if form is book.NumberForm.E164:
-        yield "_X!", digits % 0
+        yield f"_{prefix}X!", digits(0)
         return
-    plan = _national(trunk)
-    code = plan.country_code
-    if plan.international_prefix:
-        yield f"_{plan.international_prefix}X!", digits % len(plan.international_prefix)
-    if _fixed(plan):
-        if plan.trunk_prefix and plan.trunk_prefix != code:
-            yield f"_{plan.trunk_prefix}{'X' * _fixed(plan)}", code + digits % len(plan.trunk_prefix)
-        yield f"_{'X' * _fixed(plan)}", code + digits % 0
-        yield "_X!", digits % 0
+    plan = _national(country)
+    code, trunk_prefix, international = plan.country_code, plan.trunk_prefix or "", plan.international_prefix
+    if international:
+        yield f"_{prefix}{international}X!", digits(len(international))
+    fixed = _fixed(plan)
+    if not fixed:
+        if trunk_prefix:
+            yield f"_{prefix}{trunk_prefix}X!", code + digits(len(trunk_prefix))
+        yield f"_{prefix}X!", code + digits(0)
         return
-    if plan.trunk_prefix:
-        yield f"_{plan.trunk_prefix}X!", code + digits % len(plan.trunk_prefix)
-    yield "_X!", code + digits % 0
+    if trunk_prefix and trunk_prefix != code:
+        yield f"_{prefix}{trunk_prefix}{'X' * fixed}", code + digits(len(trunk_prefix))
+    yield f"_{prefix}{'X' * fixed}", code + digits(0)
+    yield f"_{prefix}X!", digits(0)
 
 
 def caller_expression(trunk: book.Trunk) -> str:
@@ -175,7 +184,7 @@ def caller_expression(trunk: book.Trunk) -> str:
     raw = "${DM_CALLER}"
     if trunk.number_form is book.NumberForm.E164:
         return "${FILTER(0-9,${DM_CALLER})}"
-    plan = _national(trunk)
+    plan = _national(trunk.country)
     code = plan.country_code
     length = "${LEN(${DM_CALLER})}"
     if _fixed(plan):
@@ -210,10 +219,10 @@ def _if(condition: str, yes: str, no: str) -> str:
     return f"${{IF($[{condition}]?{yes}:{no})}}"
 
 
-def _national(trunk: book.Trunk) -> numbers.NationalPrefixes:
-    plan = numbers.national_prefixes(trunk.country)
+def _national(country: str) -> numbers.NationalPrefixes:
+    plan = numbers.national_prefixes(country)
     if plan is None:
-        raise ValueError(f"trunk {trunk.key}: no numbering plan for country {trunk.country!r}")
+        raise ValueError(f"no numbering plan for country {country!r}")
     return plan
 
 

@@ -81,7 +81,7 @@ class Router:
         return variables
 
     async def _history(self, question: routing.Question, routing_book: book.Book) -> routing.History:
-        wanted = routing.look_ups(question, routing_book)
+        wanted = routing.look_ups(question.did, routing_book)
         number = f"+{question.caller}" if question.caller else ""
         country = region = None
         if wanted.region and number:
