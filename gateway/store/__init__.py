@@ -15,8 +15,8 @@ writer connection serves a process, readers are read-only. PostgreSQL gets the s
     ├── StoreOutdated      the schema is older than this program, and it was opened with `migrate=False`
     └── StoreTooNew        the schema is newer than this program
 
-A deadline on a look-up: run it as a task and `asyncio.wait` for it. Cancelling waits until the driver has let go of
-the running statement, which is when a deadline is needed least.
+Cancelling (`asyncio.timeout` around a look-up) stops the running statement at once on SQLite; on PostgreSQL the server
+is asked to, and waited for, up to 5 s if it hangs.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Database:
         """
         async with self._turn, self._connected(self._writer) as connection:
             if self._file:
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                await engines.send(connection, "BEGIN IMMEDIATE")
             yield connection
             await connection.commit()
 
@@ -126,7 +126,7 @@ class Database:
         """A reading transaction, never waits for a writer; writing on it fails. Raises StoreUnavailable."""
         async with self._connected(self._reader) as connection:
             if self._file:
-                await connection.exec_driver_sql("BEGIN")
+                await engines.send(connection, "BEGIN")
             else:
                 await connection.execution_options(postgresql_readonly=True)
             yield connection

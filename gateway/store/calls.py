@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Row, Select, delete, func, literal_column, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Row, Select, bindparam, delete, func, literal_column, select, tuple_
 
 from gateway import store
 from gateway.store import schema, statements
@@ -325,13 +325,21 @@ async def count_by_day(connection: store.Connection, filter: CallFilter) -> dict
     return {row[0]: row[1] for row in await connection.execute(query)}
 
 
+# Built once: building costs as much as asking, and these two are asked while a caller waits.
+_OF_CALLER = (schema.calls.c.caller == bindparam("of_caller"), schema.calls.c.direction == "inbound")
+_CALLS_BEFORE = select(func.count()).where(*_OF_CALLER, schema.calls.c.started_us < bindparam("at_us"))
+_LAST_ANSWER = (
+    select(schema.calls.c.agent, schema.calls.c.answered_us)
+    .where(*_OF_CALLER, schema.calls.c.started_us >= bindparam("since_us"))
+    .where(schema.calls.c.agent.is_not(None), schema.calls.c.answered_us.is_not(None))
+    .order_by(schema.calls.c.started_us.desc())
+    .limit(1)
+)
+
+
 async def calls_before(connection: store.Connection, caller: str, at_us: int) -> int:
     """Inbound calls of this caller (E.164 with `+`) that started before `at_us`."""
-    table = schema.calls
-    query = select(func.count()).where(
-        table.c.caller == caller, table.c.started_us < at_us, table.c.direction == "inbound"
-    )
-    return (await connection.execute(query)).scalar_one()
+    return (await connection.execute(_CALLS_BEFORE, {"of_caller": caller, "at_us": at_us})).scalar_one()
 
 
 _HISTORY = """
@@ -365,15 +373,7 @@ async def history_of_callers(connection: store.Connection, asked: Sequence[Quest
 
 async def last_answering_agent(connection: store.Connection, caller: str, since_us: int) -> LastAnswer | None:
     """The agent who answered the caller's latest answered inbound call started at or after `since_us` (R72)."""
-    table = schema.calls
-    query = (
-        select(table.c.agent, table.c.answered_us)
-        .where(table.c.caller == caller, table.c.started_us >= since_us, table.c.direction == "inbound")
-        .where(table.c.agent.is_not(None), table.c.answered_us.is_not(None))
-        .order_by(table.c.started_us.desc())
-        .limit(1)
-    )
-    row = (await connection.execute(query)).first()
+    row = (await connection.execute(_LAST_ANSWER, {"of_caller": caller, "since_us": since_us})).first()
     return None if row is None else LastAnswer(row.agent, row.answered_us)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiosqlite
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.store import errors
@@ -92,7 +94,7 @@ class SqliteFile:
                 raise
             return connection
 
-        return create_async_engine(
+        engine = create_async_engine(
             "sqlite+aiosqlite://",
             async_creator=connect,
             poolclass=AsyncAdaptedQueuePool,
@@ -100,6 +102,29 @@ class SqliteFile:
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
         )
+        event.listen(engine.sync_engine.pool, "invalidate", _let_go)
+        return engine
+
+
+async def send(connection: AsyncConnection, statement: str) -> None:
+    """Runs a statement without result on SQLite's connection itself: one change of threads instead of four."""
+    driver: aiosqlite.Connection | None = (await connection.get_raw_connection()).driver_connection
+    if driver is None:
+        raise errors.StoreUnavailable("the connection was cut")
+    await driver.execute(statement)
+
+
+def _let_go(dbapi_connection: Any, *_: object) -> None:
+    """Stops the statement of a cancelled task and ends its transaction, before SQLAlchemy closes the connection.
+
+    Closing alone waits for the statement, and then keeps the write lock for as long as any frame of the cancelled
+    task holds the cursor (`sqlite3_close_v2` leaves a zombie).
+    """
+    connection: aiosqlite.Connection = dbapi_connection.driver_connection
+    inner = connection._connection
+    if inner is not None:
+        inner.interrupt()
+        connection._tx.put_nowait((None, inner.rollback))
 
 
 _WRITER_PRAGMAS = """
