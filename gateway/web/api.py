@@ -1,0 +1,216 @@
+"""The HTTP API v1: calls, the live board, routing state, health and metrics."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from gateway import store
+from gateway.core import book
+from gateway.store import calls, routing
+from gateway.web import auth, parts, problems, routes, schemas, streams
+
+CALL_ID = "{call_id:[0-9a-fA-F-]{36}}"
+
+Named = book.Site | book.Source | book.Destination | book.Agent
+
+table = routes.Table()
+
+
+@table.get("/healthz", scope=auth.Open.ANYONE, out=schemas.Alive, summary="The process answers")
+async def healthz(request: web.Request) -> web.StreamResponse:
+    return routes.json_response({"status": "alive"})
+
+
+@table.get(
+    "/readyz",
+    scope=auth.Open.ANYONE,
+    out=schemas.Readiness,
+    summary="Ready to take calls; 503 with the same body if not",
+)
+async def readyz(request: web.Request) -> web.StreamResponse:
+    """Readiness for anyone, reasons only for a local process or a token with metrics:read."""
+    here = request.app[parts.PARTS]
+    report = await here.examine()
+    may_see_checks = await _may_see_checks(request)
+    document = report.document()
+    if not may_see_checks:
+        del document["checks"]
+    response = routes.json_response(document)
+    response.set_status(200 if report.is_ready else 503)
+    return response
+
+
+async def _may_see_checks(request: web.Request) -> bool:
+    try:
+        principal = await request.app[routes.GATE].principal(request)
+    except store.StoreUnavailable:
+        return False
+    return principal is not None and principal.may(auth.Scope.METRICS_READ)
+
+
+@table.get("/metrics", scope=auth.Scope.METRICS_READ, media_type="text/plain", summary="Prometheus metrics")
+async def metrics(request: web.Request) -> web.StreamResponse:
+    body = request.app[parts.PARTS].meters.exposition()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+
+@table.get("/api/v1/openapi.json", scope=auth.Open.SIGNED_IN, summary="This API as an OpenAPI 3.1 document")
+async def openapi_json(request: web.Request) -> web.StreamResponse:
+    return routes.json_response(routes.openapi((table,), request.app[parts.PARTS].version))
+
+
+@table.get(
+    "/api/v1/calls",
+    scope=auth.Scope.CALLS_READ,
+    query=schemas.CallsQuery,
+    out=schemas.CallList,
+    summary="Calls, newest first",
+    slugs=("unavailable",),
+)
+async def list_calls(request: web.Request, query: schemas.CallsQuery) -> web.StreamResponse:
+    here = request.app[parts.PARTS]
+    after = decode_cursor(query.after) if query.after is not None else None
+    async with here.database.read() as connection:
+        page = await calls.list_calls(connection, call_filter(query, here), after=after, limit=query.limit)
+    # Records are stored as JSON text: they go out as they are, unparsed.
+    records = ",".join(row.record for row in page.calls)
+    following = json.dumps(encode_cursor(page.next) if page.next is not None else None)
+    return web.Response(text=f'{{"calls":[{records}],"next":{following}}}', content_type="application/json")
+
+
+@table.get(
+    "/api/v1/calls/live", scope=auth.Scope.LIVE_READ, out=schemas.LiveCalls, summary="The calls that are up, now"
+)
+async def list_live_calls(request: web.Request) -> web.StreamResponse:
+    here = request.app[parts.PARTS]
+    return routes.json_response(
+        {"at": streams.timestamp(here.clock()), "event_id": here.board.event_id, "calls": here.board.snapshot()}
+    )
+
+
+@table.get(
+    f"/api/v1/calls/{CALL_ID}",
+    scope=auth.Scope.CALLS_READ,
+    out=schemas.CallRecord,
+    summary="One call",
+    slugs=("call-not-found", "unavailable"),
+)
+async def get_call(request: web.Request) -> web.StreamResponse:
+    row = await find_call(request)
+    return web.Response(text=row.record, content_type="application/json")
+
+
+@table.get(
+    "/api/v1/live",
+    scope=auth.Scope.LIVE_READ,
+    media_type="text/event-stream",
+    summary="Server-sent events: snapshot, call, heartbeat, resync",
+)
+async def stream_live_calls(request: web.Request) -> web.StreamResponse:
+    here = request.app[parts.PARTS]
+
+    async def still_allowed() -> bool:
+        try:
+            principal = await request.app[routes.GATE].principal(request)
+        except problems.Problem:
+            return False
+        except store.StoreUnavailable:
+            # Revocation cannot be seen now; a wallboard that goes dark with the database would help nobody.
+            return True
+        return principal is not None and principal.may(auth.Scope.LIVE_READ)
+
+    return await streams.serve(
+        request, here.board, still_allowed=still_allowed, behind_seconds=here.behind_seconds, pace=here.pace
+    )
+
+
+@table.get(
+    "/api/v1/routing",
+    scope=auth.Scope.ROUTING_READ,
+    out=schemas.RoutingState,
+    summary="The routing in force",
+    slugs=("unavailable",),
+)
+async def get_routing(request: web.Request) -> web.StreamResponse:
+    here = request.app[parts.PARTS]
+    current = here.current_book()
+    async with here.database.read() as connection:
+        latest = await routing.latest(connection)
+        revision = await routing.get(connection, current.revision) if current is not None else None
+    return routes.json_response(
+        {
+            "revision": current.revision if current is not None else None,
+            "latest_revision": latest,
+            "applied_at": streams.timestamp(revision.applied_at) if revision is not None else None,
+            "applied_by": revision.applied_by if revision is not None else None,
+            "comment": revision.comment if revision is not None else None,
+            "sites": _named(current.sites if current is not None else {}),
+            "sources": _named(current.sources if current is not None else {}),
+            "destinations": _named(current.destinations if current is not None else {}),
+            "agents": _named(current.agents if current is not None else {}),
+            "tracking_numbers": len(current.tracking_numbers) if current is not None else 0,
+        }
+    )
+
+
+def _named(values: Mapping[str, Named]) -> list[dict[str, str]]:
+    return [{"key": key, "name": value.name} for key, value in values.items()]
+
+
+async def find_call(request: web.Request) -> calls.CallRow:
+    """The call of the address. Raises Problem `call-not-found`."""
+    async with request.app[parts.PARTS].database.read() as connection:
+        row = await calls.get(connection, request.match_info["call_id"].lower())
+    if row is None:
+        raise problems.Problem("call-not-found")
+    return row
+
+
+def call_filter(query: schemas.CallsQuery, here: parts.AdminParts) -> calls.CallFilter:
+    """The store's filter; times without a zone are those of the site."""
+    filter = calls.CallFilter(
+        since_us=_moment(query.since, here),
+        until_us=_moment(query.until, here),
+        outcomes=frozenset(str(outcome) for outcome in query.outcome) if query.outcome else None,
+        missed=query.missed,
+        source=query.source,
+        campaign=query.campaign,
+        did=query.did,
+        caller=query.caller,
+        agent=query.agent,
+        route=query.route,
+    )
+    return replace(filter, direction=str(query.direction)) if query.direction is not None else filter
+
+
+def _moment(value: datetime | None, here: parts.AdminParts) -> int | None:
+    if value is None:
+        return None
+    return parts.micros(value if value.tzinfo is not None else value.replace(tzinfo=here.zone))
+
+
+def encode_cursor(cursor: calls.Cursor) -> str:
+    """A cursor as text that needs no escaping in an address."""
+    text = f"{cursor.started_us}:{cursor.call_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_cursor(text: str) -> calls.Cursor:
+    """The cursor of `encode_cursor`. Raises Problem `invalid-query` for anything else."""
+    try:
+        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        started, _, call_id = decoded.partition(":")
+        if len(started) > 18 or len(call_id) > 64:
+            raise ValueError("too long")
+        return calls.Cursor(int(started), call_id)
+    except (binascii.Error, ValueError, UnicodeError):
+        problem = [{"field": "after", "message": "not a cursor of this API"}]
+        raise problems.Problem("invalid-query", errors=problem) from None

@@ -1,0 +1,165 @@
+"""Prometheus metrics of the daemon, in a registry of their own.
+
+Counters are fed by calls (`Meters.call_ended`, `agi_answered`); what others know already is read when scraped
+(`watch`). Labels are only values of fixed sets: no number, name or campaign (privacy, cardinality).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from gateway.core import calls
+
+AGI_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5)
+"""Seconds; 1.5 is where the dialplan stops waiting."""
+WAIT_BUCKETS = (2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0)
+TALK_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+LAG_PROBE_SECONDS = 0.5
+
+Reading = Callable[[], float | None]
+"""Gives a figure at scrape time; None leaves the sample out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What is asked when Prometheus scrapes; each may be left out by a part that does not run on this node."""
+
+    active_calls: Reading | None = None
+    ami_connected: Reading | None = None
+    journal_lag_seconds: Reading | None = None
+    journal_rows: Reading | None = None
+    """Rows read since the start of the process."""
+    journal_damaged: Reading | None = None
+    """Rows that could not be read, since the start of the process."""
+    outbox_depth: Reading | None = None
+    live_readers: Reading | None = None
+    live_cut_off: Reading | None = None
+    """Readers of the live stream cut off because they were too slow, since the start."""
+
+
+class _ReadingsCollector(Collector):
+    """Turns readings into samples at the time of the scrape."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.readings = Readings()
+
+    def collect(self) -> Iterator[Metric]:
+        for name, help_text, kind, reading in self._table():
+            value = reading() if reading is not None else None
+            if value is not None:
+                family = kind(f"dialmark_{name}", help_text, labels=["node"])
+                family.add_metric([self.node], float(value))
+                yield family
+
+    def _table(self) -> tuple[tuple[str, str, Any, Reading | None], ...]:
+        readings = self.readings
+        return (
+            ("active_calls", "Calls that are up", GaugeMetricFamily, readings.active_calls),
+            ("ami_connected", "1 when the manager connection answers", GaugeMetricFamily, readings.ami_connected),
+            (
+                "journal_lag_seconds",
+                "Age of the oldest row not yet stored",
+                GaugeMetricFamily,
+                readings.journal_lag_seconds,
+            ),
+            ("journal_rows_total", "Journal rows read", CounterMetricFamily, readings.journal_rows),
+            (
+                "journal_damaged_total",
+                "Journal rows that could not be read",
+                CounterMetricFamily,
+                readings.journal_damaged,
+            ),
+            ("outbox_depth", "Events not yet handed on", GaugeMetricFamily, readings.outbox_depth),
+            ("live_readers", "Open live streams", GaugeMetricFamily, readings.live_readers),
+            ("live_cut_off_total", "Live readers cut off as too slow", CounterMetricFamily, readings.live_cut_off),
+        )
+
+
+class Meters:
+    """All metrics of one node. `version` and `node` label `dialmark_build_info` and every sample of the node."""
+
+    def __init__(self, node: str, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self.node = node
+        self._readings = _ReadingsCollector(node)
+        self.registry.register(self._readings)
+        self._calls = Counter(
+            "dialmark_calls", "Calls that ended", ("node", "direction", "outcome"), registry=self.registry
+        )
+        self._wait = self._histogram("dialmark_call_wait_seconds", "Start of a call to its answer or end", WAIT_BUCKETS)
+        self._talk = self._histogram("dialmark_call_talk_seconds", "Talk of an answered call", TALK_BUCKETS)
+        self._agi = Counter(
+            "dialmark_agi_requests", "Routing questions by how they ended", ("node", "result"), registry=self.registry
+        )
+        self._agi_time = self._histogram("dialmark_agi_duration_seconds", "Question read to answer sent", AGI_BUCKETS)
+        self._loop_lag = Gauge(
+            "dialmark_loop_lag_seconds",
+            "Longest stall of the event loop since the last scrape",
+            ("node",),
+            registry=self.registry,
+        ).labels(node)
+        self._longest_lag = 0.0
+        self._loop_lag.set_function(self._take_lag)
+        Gauge("dialmark_build_info", "Always 1", ("version", "python"), registry=self.registry).labels(
+            version, platform.python_version()
+        ).set(1)
+
+    def watch(self, readings: Readings) -> None:
+        """Name what is read at scrape time."""
+        self._readings.readings = readings
+
+    def call_ended(self, document: Mapping[str, Any]) -> None:
+        """Count a call from its record document; hand it to `LiveBoard.on_ended`."""
+        direction = _known(calls.Direction, document.get("direction"))
+        outcome = _known(calls.Outcome, document.get("outcome"))
+        self._calls.labels(self.node, direction, outcome).inc()
+        if direction == calls.Direction.INBOUND:
+            self._wait.labels(self.node).observe(float(document.get("wait_seconds") or 0.0))
+            if outcome == calls.Outcome.ANSWERED:
+                self._talk.labels(self.node).observe(float(document.get("talk_seconds") or 0.0))
+
+    def agi_answered(self, result: str, seconds: float) -> None:
+        """Count a routing question: `result` is a word of a fixed set (answered, refused, failed, late)."""
+        self._agi.labels(self.node, result).inc()
+        self._agi_time.labels(self.node).observe(seconds)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """Note that the event loop ran so much late."""
+        self._longest_lag = max(self._longest_lag, seconds)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes, in format 0.0.4."""
+        return generate_latest(self.registry)
+
+    def _take_lag(self) -> float:
+        lag, self._longest_lag = self._longest_lag, 0.0
+        return lag
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, help_text, ("node",), buckets=buckets, registry=self.registry)
+
+
+async def watch_loop(meters: Meters) -> None:
+    """Measure for ever how late the event loop wakes this task."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_PROBE_SECONDS
+        await asyncio.sleep(LAG_PROBE_SECONDS)
+        meters.loop_lagged(max(0.0, loop.time() - due))
+
+
+def _known(kind: type[calls.Direction] | type[calls.Outcome], value: object) -> str:
+    try:
+        return str(kind(str(value)))
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,64 @@
+"""What the daemon hands to the admin listener: values and callables, never its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from gateway import store
+from gateway.core import book
+from gateway.web import health, live, metrics, streams
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """Everything the admin listener shows or asks.
+
+    `current_book` gives the routing book in force, None before the first is loaded. `behind_seconds` tells how old
+    the oldest journal row is that is not on the board yet (None: not known). `probes` are the parts of `/readyz`
+    besides the database, by name. `trusted_proxies` are networks whose X-Forwarded-* headers count.
+    """
+
+    database: store.Database
+    board: live.LiveBoard
+    meters: metrics.Meters
+    current_book: Callable[[], book.Book | None]
+    node: str
+    version: str
+    behind_seconds: Callable[[], float | None] = lambda: None
+    probes: Mapping[str, health.Probe] = field(default_factory=dict)
+    trusted_proxies: Sequence[str] = ()
+    clock: Callable[[], datetime] = _utc_now
+    pace: streams.Pace = field(default_factory=streams.Pace)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of the first site, in which days begin and times are shown; UTC without a book."""
+        current = self.current_book()
+        return ZoneInfo(current.default_site.time_zone) if current is not None and current.sites else UTC
+
+    async def examine(self) -> health.Report:
+        """All readiness checks, the database first."""
+
+        async def database() -> health.Check:
+            await self.database.ping()
+            return health.Check(True, f"{self.database.engine_name} answers")
+
+        return await health.examine({"database": database, **self.probes})
+
+
+PARTS: web.AppKey[AdminParts] = web.AppKey("parts", AdminParts)
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since the epoch of an aware time."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -1,0 +1,92 @@
+"""Errors of the HTTP API as RFC 9457 problem documents.
+
+Problem (HTTPException)
+├── 400 invalid-query         the query string does not fit; `errors` names every field
+├── 401 unauthenticated       no credentials, or they are wrong, expired or revoked
+├── 403 missing-scope         the token lacks the scope the route asks for
+├── 403 cross-site            a form that another site sent
+├── 404 not-found / call-not-found
+├── 405 method-not-allowed
+├── 429 too-many-attempts     wrong credentials from one address; `Retry-After` in seconds
+├── 503 unavailable           the database did not answer in time
+└── 500 internal              our fault; the log has it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+TYPE_PREFIX = "urn:dialmark:problem:"
+MEDIA_TYPE = "application/problem+json"
+
+TITLES: Mapping[str, tuple[int, str]] = {
+    "invalid-query": (400, "The query does not fit"),
+    "unauthenticated": (401, "A valid token is needed"),
+    "missing-scope": (403, "The token lacks the scope"),
+    "cross-site": (403, "The form came from another site"),
+    "not-found": (404, "No such address"),
+    "call-not-found": (404, "No such call"),
+    "method-not-allowed": (405, "This method does not exist here"),
+    "bad-request": (400, "The request could not be read"),
+    "too-large": (413, "The request is too large"),
+    "too-many-attempts": (429, "Too many wrong tokens"),
+    "internal": (500, "Something broke on our side"),
+    "unavailable": (503, "Not available at the moment"),
+}
+"""Slug → (status, title). The `type` of a problem is `urn:dialmark:problem:` + slug."""
+
+
+class Problem(Exception):
+    """An answer other than success, by its slug. `detail` is for people and must not quote secrets."""
+
+    def __init__(
+        self,
+        slug: str,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        errors: list[dict[str, str]] | None = None,
+    ) -> None:
+        self.slug = slug
+        self.status, self.title = TITLES[slug]
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.errors = errors
+        super().__init__(f"{slug}: {detail}")
+
+    def document(self, instance: str) -> dict[str, Any]:
+        """The problem document; `instance` is the path that was asked for, without its query."""
+        document: dict[str, Any] = {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "instance": instance,
+        }
+        if self.detail:
+            document["detail"] = self.detail
+        if self.errors is not None:
+            document["errors"] = self.errors
+        return document
+
+    def response(self, instance: str) -> web.Response:
+        """The HTTP answer."""
+        return web.Response(
+            status=self.status,
+            text=json.dumps(self.document(instance), ensure_ascii=False),
+            content_type=MEDIA_TYPE,
+            headers=self.headers,
+        )
+
+
+_SLUG_BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+
+
+def from_http(error: web.HTTPException) -> Problem:
+    """The problem for an error aiohttp raised by itself (no such route, wrong method, body too large)."""
+    slug = _SLUG_BY_STATUS.get(error.status, "bad-request" if error.status < 500 else "internal")
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return Problem(slug, headers=headers)

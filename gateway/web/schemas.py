@@ -1,0 +1,196 @@
+"""The documents of the API as models: the OpenAPI document is drawn from them, and a test holds real records to them.
+
+Answers are not built from these models: a stored record goes out as it is.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+from gateway.core import calls
+from gateway.web import routes
+
+MAX_LIMIT = 200
+
+
+class Document(pydantic.BaseModel):
+    """Base of answers. Fields may be added in later versions; none is removed within /api/v1."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+
+class Caller(Document):
+    """Who called. `number` is E.164, null when unknown or anonymous; `raw` and `name` are as sent, unchecked."""
+
+    number: str | None
+    raw: str
+    name: str
+    country: str | None
+    region: str | None
+    anonymous: bool
+    first_time: bool | None
+    calls_before: int | None
+
+
+class Tracking(Document):
+    """The number that was called."""
+
+    number: str
+    kind: str | None
+    source: str | None
+
+
+class AttemptDocument(Document):
+    """One destination rung once; `outcome` is null while it rings."""
+
+    step: int
+    destination: str
+    kind: str
+    agent: str | None
+    outcome: calls.AttemptOutcome | None
+    ring_seconds: float
+    talk_seconds: float
+    sip_code: int | None
+    q850_cause: int | None
+    whisper_played: bool
+    accepted: bool | None
+
+
+class Experience(Document):
+    """What the caller heard, in seconds."""
+
+    post_dial_delay_seconds: float | None
+    prompt_seconds: float
+    silent_seconds: float
+
+
+class Attribution(Document):
+    """Where the call came from, how that is known, and how surely (0 to 1)."""
+
+    method: str
+    confidence: float
+    source: str | None
+    medium: str | None
+    campaign: str | None
+
+
+class CallRecord(Document):
+    """One call. Times are RFC 3339 UTC with milliseconds, durations seconds with decimals."""
+
+    call_id: str
+    revision: int
+    direction: calls.Direction
+    started_at: datetime
+    answered_at: datetime | None
+    ended_at: datetime | None
+    outcome: calls.Outcome | None
+    cause: str | None
+    missed: bool
+    ended_by: calls.EndedBy | None
+    caller: Caller
+    tracking: Tracking
+    attempts: list[AttemptDocument]
+    wait_seconds: float
+    talk_seconds: float
+    hold_seconds: float
+    route_source: str | None
+    experience: Experience
+    attribution: Attribution
+    sip_call_id: str | None
+
+
+class CallList(Document):
+    """One page, newest first. `next` is the value of `after` for the following page, null on the last."""
+
+    calls: list[CallRecord]
+    next: str | None
+
+
+class LiveCalls(Document):
+    """The calls that are up, newest first. `event_id` may be handed to `/api/v1/live` as `Last-Event-ID`."""
+
+    at: datetime
+    event_id: str
+    calls: list[CallRecord]
+
+
+class NamedKey(Document):
+    """A key of the routing file and its name."""
+
+    key: str
+    name: str
+
+
+class RoutingState(Document):
+    """The routing that is in force. `latest_revision` is the newest in the store; they differ for a second after
+    `apply`, and for longer when the newest could not be loaded."""
+
+    revision: int | None
+    latest_revision: int | None
+    applied_at: datetime | None
+    applied_by: str | None
+    comment: str | None
+    sites: list[NamedKey]
+    sources: list[NamedKey]
+    destinations: list[NamedKey]
+    agents: list[NamedKey]
+    tracking_numbers: int
+
+
+class Alive(Document):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(Document):
+    """`checks` is given only to who may read metrics."""
+
+    status: Literal["ready", "degraded", "not_ready"]
+    checks: dict[str, Any] | None = None
+
+
+def _spaced_plus(value: object) -> object:
+    """A `+` that was not percent-encoded comes as a blank."""
+    return value.replace(" ", "+") if isinstance(value, str) else value
+
+
+def _number(value: object) -> object:
+    """`+74990000001`, ` 74990000001` and `74990000001` are one number; short ones are extensions."""
+    if not isinstance(value, str):
+        return value
+    digits = value.strip().lstrip("+")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 20:
+        raise ValueError("not a phone number")
+    return digits if len(digits) < 7 else f"+{digits}"
+
+
+Moment = Annotated[datetime, pydantic.BeforeValidator(_spaced_plus)]
+Number = Annotated[str, pydantic.BeforeValidator(_number)]
+Key = Annotated[str, Field(max_length=64)]
+
+
+class CallsQuery(routes.Query):
+    """Filters of the call list; all that are given must hold."""
+
+    lists: ClassVar[frozenset[str]] = frozenset({"outcome"})
+
+    since: Moment | None = Field(
+        None, alias="from", description="Started at or after; RFC 3339, or a local date or time of the site"
+    )
+    until: Moment | None = Field(None, alias="to", description="Started before")
+    outcome: frozenset[calls.Outcome] | None = Field(None, description="One or several outcomes, by commas")
+    missed: bool | None = Field(None, description="Only missed calls, or only those not missed")
+    direction: calls.Direction | None = None
+    did: Number | None = Field(None, description="Tracking number called")
+    source: Key | None = Field(None, description="Key of the source")
+    campaign: Key | None = None
+    caller: Number | None = Field(None, description="Caller's number, or extension of an outbound call")
+    agent: Key | None = Field(None, description="Key of the agent who answered")
+    route: Key | None = None
+    after: Annotated[str, Field(max_length=120)] | None = Field(None, description="`next` of the page before")
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 50
