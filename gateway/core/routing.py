@@ -421,11 +421,9 @@ def _closed_steps(layout: _Layout) -> tuple[Step, ...]:
         case book.AfterHours.RESERVE:
             return tuple(_step(layout, book.StepKind.RESERVE, group) for group in layout.reserve)
         case book.AfterHours.DESTINATIONS:
-            first, *others = layout.route.after_hours_destinations
-            return (
-                _step(layout, book.StepKind.FORWARD, first),
-                *(_step(layout, book.StepKind.RESERVE, group) for group in others),
-            )
+            groups = layout.route.after_hours_destinations
+            first = tuple(_step(layout, book.StepKind.FORWARD, group) for group in groups[:1])
+            return (*first, *(_step(layout, book.StepKind.RESERVE, group) for group in groups[1:]))
 
 
 def _with_reserve_by_cause(layout: _Layout, forward: list[Step]) -> list[Step]:
