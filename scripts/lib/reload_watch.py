@@ -5,8 +5,8 @@ program does in the demo and in the tests.
 
     python reload_watch.py FOLDER -- asterisk -C /somewhere/asterisk.conf
 
-Two dialplan files share one ``dialplan reload``. A reload that fails, because Asterisk is down or still starting, is tried
-again until it succeeds. The files' state at the start of this program counts as known: start it before Asterisk.
+Two dialplan files share one ``dialplan reload``. A reload that fails, because Asterisk is down or still starting, is
+tried again until it succeeds. The files' state at the start of this program counts as known: start it before Asterisk.
 """
 
 from __future__ import annotations

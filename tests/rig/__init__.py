@@ -1,7 +1,8 @@
 """The real Asterisk and real SIP parties for tests, bench and demo.
 
-``asterisk`` runs a node from this checkout's configuration; ``sipp`` makes callers and callees; ``sipua`` is a caller that a
-test holds by the hand (hang up now, press 1, send these very bytes); ``switchboard`` brings them together as :class:`Rig`.
+``asterisk`` runs a node from this checkout's configuration; ``sipp`` makes callers and callees; ``sipua`` is a caller
+that a test holds by the hand (hang up now, press 1, send these very bytes); ``switchboard`` brings them together as
+:class:`Rig`.
 """
 
 from tests.rig.asterisk import AsteriskNode

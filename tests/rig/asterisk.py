@@ -217,7 +217,11 @@ class AsteriskNode:
 
     def tail(self, lines: int = 30) -> str:
         """The end of console and log, for error texts."""
-        texts = [p.read_text(errors="replace") for p in (self.folder / "console.log", self.log / "messages.log") if p.exists()]
+        texts = [
+            p.read_text(errors="replace")
+            for p in (self.folder / "console.log", self.log / "messages.log")
+            if p.exists()
+        ]
         return "\n".join(line for text in texts for line in text.splitlines()[-lines:])
 
     def write(self, name: str, text: str) -> None:
@@ -236,7 +240,14 @@ class AsteriskNode:
         return [*self.installation.program, "-C", str(self.etc / "asterisk.conf")]
 
     def _render(self) -> None:
-        for folder in (self.etc, self.spool / "monitor", self.run, self.log / "cel-custom", self.folder / "db", self.data):
+        for folder in (
+            self.etc,
+            self.spool / "monitor",
+            self.run,
+            self.log / "cel-custom",
+            self.folder / "db",
+            self.data,
+        ):
             folder.mkdir(parents=True, exist_ok=True)
         for name, text in self._texts().items():
             (self.etc / name).write_text(text)
@@ -255,7 +266,8 @@ class AsteriskNode:
             texts |= self._dialplan
         texts["asterisk.conf"] = self._asterisk_conf(texts["asterisk.conf"])
         texts["pjsip_transport.conf"] = "".join(
-            f"[rig-{protocol}]\ntype = transport\nprotocol = {protocol}\nbind = {self.sip}\n\n" for protocol in ("udp", "tcp")
+            f"[rig-{protocol}]\ntype = transport\nprotocol = {protocol}\nbind = {self.sip}\n\n"
+            for protocol in ("udp", "tcp")
         )
         texts["manager_site.conf"] = (
             f"[general](+)\nport = {self.ami.port}\n\n[{self.ami_user}](+)\nsecret = {self.ami_secret}\n"

@@ -1,8 +1,8 @@
 """Addresses on the loopback that several test processes at once do not take from each other.
 
 Asterisk knows a trunk by its source address, so each party has one of its own in 127.0.0.0/8:
-``127.W.1.n`` carriers, ``127.W.2.n`` phones, ``127.W.3.n`` strangers, where W belongs to the test process. Asterisk itself is
-on 127.0.0.1, told apart by its port.
+``127.W.1.n`` carriers, ``127.W.2.n`` phones, ``127.W.3.n`` strangers, where W belongs to the test process. Asterisk
+itself is on 127.0.0.1, told apart by its port.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def free_port(host: str = "127.0.0.1") -> int:
     Raises:
         RuntimeError: this worker's share of the range is used up.
     """
-    share = range(FIRST_PORT + worker() % WORKERS * PORTS_PER_WORKER, FIRST_PORT + (worker() % WORKERS + 1) * PORTS_PER_WORKER)
+    share = range(
+        FIRST_PORT + worker() % WORKERS * PORTS_PER_WORKER, FIRST_PORT + (worker() % WORKERS + 1) * PORTS_PER_WORKER
+    )
     for port in random.sample(share, len(share)):
         if port not in _given and _is_free(host, port):
             _given.add(port)

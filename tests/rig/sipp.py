@@ -1,7 +1,7 @@
 """Callers and callees by SIPp: each one process, each with an address of its own.
 
-Scenarios stand in ``scenarios/*.xml`` with ``@@NAME@@`` where a test's wishes go. What went over the wire is read back from
-SIPp's message trace, so a test sees every header the phone saw.
+Scenarios stand in ``scenarios/*.xml`` with ``@@NAME@@`` where a test's wishes go. What went over the wire is read back
+from SIPp's message trace, so a test sees every header the phone saw.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from tests.rig.ports import Address
 SCENARIOS = Path(__file__).with_name("scenarios")
 ROOT = Path(__file__).resolve().parents[2]
 FOR_EVER_MS = 86_400_000
-_MESSAGE = re.compile(r"^-{20,} (\d{4}-\d\d-\d\d[ T][\d:.]+)\n(?:UDP|TCP|TLS) message (sent|received) [^\n]*\n\n", re.MULTILINE)
+_MESSAGE = re.compile(
+    r"^-{20,} (\d{4}-\d\d-\d\d[ T][\d:.]+)\n(?:UDP|TCP|TLS) message (sent|received) [^\n]*\n\n", re.MULTILINE
+)
 
 
 class Behaviour(enum.Enum):
@@ -111,7 +113,8 @@ def read_trace(path: Path) -> list[Message]:
     heads = list(_MESSAGE.finditer(text))
     ends = [head.start() for head in heads[1:]] + [len(text)]
     return [
-        Message(_timestamp(head[1]), head[2] == "sent", text[head.end() : end]) for head, end in zip(heads, ends, strict=True)
+        Message(_timestamp(head[1]), head[2] == "sent", text[head.end() : end])
+        for head, end in zip(heads, ends, strict=True)
     ]
 
 
@@ -148,7 +151,9 @@ def judge(messages: list[Message]) -> CallResult:
     if not messages:
         return CallResult(None, None, [], None, None, [])
     start = messages[0].at
-    answers = [(m.status, 1000 * (m.at - start)) for m in messages if not m.is_sent and m.status and m.method == "INVITE"]
+    answers = [
+        (m.status, 1000 * (m.at - start)) for m in messages if not m.is_sent and m.status and m.method == "INVITE"
+    ]
     final = next(((status, ms) for status, ms in answers if status >= 200), None)
     bye = next((m for m in messages if m.status is None and m.method == "BYE"), None)
     return CallResult(
@@ -365,15 +370,13 @@ class Placed:
         """Return when the INVITE has been answered with this status.
 
         Raises:
-            TimeoutError: it was not; the note says what came instead.
+            TimeoutError: it was not; the text says what came instead.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                while not any(m.status == status and m.method == "INVITE" and not m.is_sent for m in self.messages):
-                    await asyncio.sleep(0.01)
-        except TimeoutError as error:
-            error.add_note(f"no {status}, only {[m.status or m.method for m in self.messages]}")
-            raise
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not any(m.status == status and m.method == "INVITE" and not m.is_sent for m in self.messages):
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"no {status}, only {[m.status or m.method for m in self.messages]}")
+            await asyncio.sleep(0.01)
 
     async def result(self, seconds: float = 120.0) -> CallResult:
         """Wait for the end of the call."""
@@ -381,7 +384,9 @@ class Placed:
             async with asyncio.timeout(seconds):
                 await self._process.wait()
         except TimeoutError as error:
-            error.add_note(f"{[m.status or m.method for m in self.messages]}\n{self._errors.read_text(errors='replace')}")
+            error.add_note(
+                f"{[m.status or m.method for m in self.messages]}\n{self._errors.read_text(errors='replace')}"
+            )
             raise
         finally:
             await self.vanish()
@@ -407,7 +412,7 @@ def call_tokens(
 ) -> dict[str, str]:
     """Tokens of ``call.xml``."""
     return {
-        "FROM": f'{name and f"{chr(34)}{name}{chr(34)} "}<sip:{caller}@{place.host}>',
+        "FROM": f"{name and f'{chr(34)}{name}{chr(34)} '}<sip:{caller}@{place.host}>",
         "HOLD_MS": str(hold_ms),
         "PATIENCE_MS": str(patience_ms or FOR_EVER_MS),
         "HEADERS": "\n".join(headers) or "@@EMPTY@@",
@@ -417,10 +422,11 @@ def call_tokens(
 
 async def place_call(folder: Path, source: Address, target: Address, number: str, tokens: dict[str, str]) -> Placed:
     """Start one call; it goes on by itself."""
-    folder.mkdir(parents=True, exist_ok=True)
     scenario = _scenario(folder, "call", tokens)
     trace, errors = folder / "messages.log", folder / "errors.log"
-    command = _command(scenario, source, str(target), "-s", number, "-m", "1", "-trace_msg", "-message_file", str(trace))
+    command = _command(
+        scenario, source, str(target), "-s", number, "-m", "1", "-trace_msg", "-message_file", str(trace)
+    )
     with errors.open("ab") as sink:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
@@ -432,7 +438,6 @@ async def load(
     folder: Path, source: Address, target: Address, number: str, tokens: dict[str, str], *, rate: float, calls: int
 ) -> LoadResult:
     """Place ``calls`` calls at ``rate`` per second and wait for all of them."""
-    folder.mkdir(parents=True, exist_ok=True)
     scenario = _scenario(folder, "call", tokens)
     statistics = folder / "statistics.csv"
     more = ["-s", number, "-m", str(calls), "-r", str(round(rate * 10)), "-rp", "10000", "-l", "5000"]

@@ -1,8 +1,8 @@
 """A caller that a test holds by the hand: hang up now, press 1, send these very bytes.
 
-SIPp runs a script to its end and makes well-formed messages. This one is for everything else: hostile bytes in any part of
-the INVITE, key presses as RFC 4733 events, listening to what the caller hears, and ending a call at a moment the test
-chooses. UDP, one call, µ-law.
+SIPp runs a script to its end and makes well-formed messages. This one is for everything else: hostile bytes in any part
+of the INVITE, key presses as RFC 4733 events, listening to what the caller hears, and ending a call at a moment the
+test chooses. UDP, one call, µ-law.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Caller:
     ) -> Caller:
         """Send an INVITE and return at once.
 
-        ``number`` is the user part of the request URI and of To, ``from_header`` the value of From without its tag, ``headers``
-        whole further header lines: all sent as they are.
+        ``number`` is the user part of the request URI and of To, ``from_header`` the value of From without its tag,
+        ``headers`` whole further header lines: all sent as they are.
         """
         caller = cls(host, target, _bytes(number))
         loop = asyncio.get_running_loop()
@@ -133,7 +133,9 @@ class Caller:
 
     async def until_heard(self, hertz: int, seconds: float = 10.0) -> None:
         """Return when 100 ms of this tone have been heard at one stretch."""
-        await self._until(lambda: is_tone(b"".join(data for _, data in self.heard)[-800:], hertz), seconds, f"{hertz} Hz")
+        await self._until(
+            lambda: is_tone(b"".join(data for _, data in self.heard)[-800:], hertz), seconds, f"{hertz} Hz"
+        )
 
     # -- what a caller does --------------------------------------------------------------------------------------
 
@@ -173,7 +175,9 @@ class Caller:
     def _to(self) -> bytes:
         return self._peer_to or b"<" + self._uri + b">"
 
-    def _request(self, method: bytes, uri: bytes, branch: str, cseq: bytes, to: bytes, more: bytes = b"", body: bytes = b"") -> bytes:
+    def _request(
+        self, method: bytes, uri: bytes, branch: str, cseq: bytes, to: bytes, more: bytes = b"", body: bytes = b""
+    ) -> bytes:
         lines = [
             method + b" " + uri + b" SIP/2.0",
             f"Via: SIP/2.0/UDP {self.place};branch={branch};rport".encode(),
@@ -199,7 +203,9 @@ class Caller:
         ).encode()
         more = b"".join(header + b"\r\n" for header in [*headers, b"Content-Type: application/sdp"])
         self._start = self._loop.time()
-        self._send_again(self._request(b"INVITE", self._uri, self._branch, b"1 INVITE", self._to(), more, body), T1_SECONDS)
+        self._send_again(
+            self._request(b"INVITE", self._uri, self._branch, b"1 INVITE", self._to(), more, body), T1_SECONDS
+        )
 
     def _send_again(self, message: bytes, after: float) -> None:
         """RFC 3261 timer A: until any response, seven times at most."""

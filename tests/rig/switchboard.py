@@ -70,7 +70,10 @@ class Rig:
         headers: Sequence[str] = (),
         carrier: str | None = None,
     ) -> Placed:
-        """Dial ``number`` from a carrier's address; it hangs up ``hold_ms`` after the answer, gives up after ``patience_ms``."""
+        """Dial ``number`` from a carrier's address.
+
+        It hangs up ``hold_ms`` after the answer, and gives up ``patience_ms`` after the last response without one.
+        """
         folder = self._new_folder("call")
         source = self._source(carrier)
         tokens = sipp.call_tokens(

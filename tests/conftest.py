@@ -1,0 +1,92 @@
+"""What every test stands on: a clean environment, databases to throw away, a real Asterisk."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import AsteriskNode, Rig
+from tests.rig.asterisk import new_folder
+
+# DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
+POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
+
+# The rig's own setting: which root tree to run. Everything else of ours in the environment would change what is tested.
+KEPT = {"DIALMARK_ASTERISK_TREE"}
+
+for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:
+    del os.environ[_name]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty database: the test runs once per kind."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path}/dialmark.db"
+        return
+    if POSTGRES_DSN is None:
+        pytest.fail(
+            "no PostgreSQL: run ./scripts/test, or set DIALMARK_TEST_POSTGRES to the DSN of a cluster", pytrace=False
+        )
+    # Here and not above, so that tests without a database need no driver.
+    import psycopg
+    from psycopg import sql
+
+    name = f"dialmark_{uuid.uuid4().hex}"
+    with psycopg.connect(POSTGRES_DSN, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    parameters = psycopg.conninfo.conninfo_to_dict(POSTGRES_DSN)
+    parameters["dbname"] = name
+    yield "postgresql+psycopg://{user}:{password}@{host}:{port}/{dbname}".format(**{"password": "", **parameters})
+    with psycopg.connect(POSTGRES_DSN, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+NodeFactory = Callable[..., AsteriskNode]
+
+
+@pytest.fixture(scope="module")
+def make_node() -> Iterator[NodeFactory]:
+    """Makes nodes that live until the end of the module: ``make_node(dialplan=…, files=…)``, not yet started."""
+    nodes: list[AsteriskNode] = []
+
+    def make(**options: Any) -> AsteriskNode:
+        node = AsteriskNode(new_folder(), **options)
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.close()
+
+
+@pytest.fixture
+async def rig_of() -> AsyncIterator[Callable[[AsteriskNode], Rig]]:
+    """Makes the parties around a node; they are gone after the test, the node stays."""
+    rigs: list[Rig] = []
+
+    def of(node: AsteriskNode) -> Rig:
+        rigs.append(Rig(node))
+        return rigs[-1]
+
+    yield of
+    for rig in rigs:
+        await rig.close()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The versions a run stands on."""
+    del config
+    return f"PostgreSQL: {'yes' if POSTGRES_DSN else 'DIALMARK_TEST_POSTGRES is not set'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one acceptance module share a node, so they go to one xdist worker."""
+    for item in items:
+        if "acceptance" in Path(item.path).parts:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
