@@ -111,7 +111,7 @@ def read_trace(path: Path) -> list[Message]:
     except FileNotFoundError:
         return []
     heads = list(_MESSAGE.finditer(text))
-    ends = [head.start() for head in heads[1:]] + [len(text)]
+    ends = [*(head.start() for head in heads[1:]), len(text)][: len(heads)]
     return [
         Message(_timestamp(head[1]), head[2] == "sent", text[head.end() : end])
         for head, end in zip(heads, ends, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +22,6 @@ class Rig:
     def __init__(self, node: AsteriskNode) -> None:
         self.node = node
         self._folder = node.folder / "parties"
-        self._numbers = itertools.count(1)
         self._callees: dict[str, Callee] = {}
         self._placed: list[Placed] = []
         self._callers: list[sipua.Caller] = []
@@ -165,6 +164,6 @@ class Rig:
         return Address(host, ports.free_port(host))
 
     def _new_folder(self, name: str) -> Path:
-        folder = self._folder / f"{next(self._numbers):04}-{name}"
-        folder.mkdir(parents=True)
-        return folder
+        """One per party, kept for a look after a failure; several rigs may have used the node before."""
+        self._folder.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._folder))
