@@ -85,7 +85,7 @@ async def turn_errors_into_problems(request: web.Request, handler: Handler) -> w
         if error.status < 400:
             raise
         return problems.from_http(error).response(request.path)
-    except store.StoreUnavailable:
+    except store.StoreError:
         log.warning("database not available for a request", route=request.match_info.handler.__name__)
         return problems.Problem("unavailable", headers={"Retry-After": "5"}).response(request.path)
     except Exception:

@@ -219,7 +219,7 @@ def call_view(document: Document, names: Names, zone: tzinfo, now: datetime) -> 
         caller=_caller(caller),
         caller_name=_short(str(caller.get("name") or "")),
         place=" · ".join(str(part) for part in (caller.get("country"), caller.get("region")) if part),
-        is_first_time=caller.get("first_time") is True,
+        is_first_time=caller.get("first_time") is True and bool(caller.get("number")),
         calls_before=caller.get("calls_before"),
         tracking=phone(number),
         tracking_label=names.label(number),
