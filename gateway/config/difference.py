@@ -111,8 +111,8 @@ def _timetable(opening_times: tuple[book.OpeningTime, ...]) -> str:
         by_day[opening.weekday] = f"{known}{opening.start:%H:%M}-{closes}"
     parts: list[str] = []
     for times, days in groupby(range(7), key=by_day.__getitem__):
-        first, *_, last = (*days,) * 2
-        day = timetables.DAYS[first] if first == last else f"{timetables.DAYS[first]}-{timetables.DAYS[last]}"
+        row = [timetables.DAYS[day] for day in days]
+        day = row[0] if len(row) == 1 else f"{row[0]}-{row[-1]}"
         parts += [f"{day} {times}"] if times else []
     return ", ".join(parts)
 
