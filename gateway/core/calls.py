@@ -1,78 +1,48 @@
-"""From journal rows to the facts of one call: `fold` (to be written) over rows that belong together."""
+"""From journal rows to the facts of one call: `fold` over the rows that `grouping` put together.
+
+`fold` is pure and commutative: rows may come in any order, doubled, or cut at either end, and never make it fail. What
+a row means is written in docs/call-record.md.
+"""
 
 from __future__ import annotations
 
+import itertools
+import re
+import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
+from gateway.core import attempts as attempts_
+from gateway.core import outcomes, story, talks
+from gateway.core.attempts import Attempt
+from gateway.core.outcomes import AttemptOutcome, Outcome
+from gateway.core.rows import EventKind, Row, in_order
 
-class EventKind(StrEnum):
-    """CEL event types that the fold reads; the names are Asterisk's."""
+__all__ = [
+    "Attempt",
+    "AttemptOutcome",
+    "CallFacts",
+    "Closing",
+    "Direction",
+    "EndedBy",
+    "EventKind",
+    "Outcome",
+    "Row",
+    "fold",
+]
 
-    CHAN_START = "CHAN_START"
-    ANSWER = "ANSWER"
-    BRIDGE_ENTER = "BRIDGE_ENTER"
-    BRIDGE_EXIT = "BRIDGE_EXIT"
-    HANGUP = "HANGUP"
-    CHAN_END = "CHAN_END"
-    LINKEDID_END = "LINKEDID_END"
-    USER_DEFINED = "USER_DEFINED"
+CALL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 
+CALLS_WITHOUT_ID = uuid.UUID("6f0c1d5e-2f0b-5a64-9b53-8f6f3d0c7a11")
+"""Namespace of the ids of calls whose channel was gone before the dialplan could give them one."""
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One journal row. `at_us` is microseconds since the epoch, UTC; `data` the decoded fields of a user event
-    (the query string) or the JSON object of a HANGUP or BRIDGE row."""
-
-    at_us: int
-    kind: str
-    user_event: str
-    channel: str
-    unique_id: str
-    linked_id: str
-    context: str
-    peer: str
-    application: str
-    data: dict[str, str]
+_SECOND = 1_000_000
 
 
 class Direction(StrEnum):
     INBOUND = "inbound"
     OUTBOUND = "outbound"
-
-
-class Outcome(StrEnum):
-    """How a call ended, `design.md` "The call record"."""
-
-    ANSWERED = "answered"
-    BUSY = "busy"
-    REJECTED = "rejected"
-    NO_ANSWER = "no_answer"
-    UNREACHABLE = "unreachable"
-    FAILED = "failed"
-    ABANDONED = "abandoned"
-    VOICEMAIL = "voicemail"
-    AFTER_HOURS = "after_hours"
-    BANNED = "banned"
-    LOST = "lost"
-
-
-class AttemptOutcome(StrEnum):
-    """How one destination's ringing ended."""
-
-    ANSWERED = "answered"
-    BUSY = "busy"
-    REJECTED = "rejected"
-    NO_ANSWER = "no_answer"
-    UNREACHABLE = "unreachable"
-    FAILED = "failed"
-    ABANDONED = "abandoned"
-    """The caller gave up while it rang."""
-    NOT_ACCEPTED = "not_accepted"
-    CANCELLED = "cancelled"
-    """Another member answered."""
-    LOST = "lost"
 
 
 class EndedBy(StrEnum):
@@ -83,27 +53,12 @@ class EndedBy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One destination rung once. Times are microseconds since the epoch; None = it did not come to that."""
+class Closing:
+    """The end of a call whose channel is gone and never wrote one (Asterisk killed). `at_us` is when it was last known
+    to be alive; the call ends then, or with its last row if that is later."""
 
-    step: int
-    destination: str
-    kind: str
-    """forward | reserve"""
-    outcome: AttemptOutcome | None
-    """None while it rings."""
-    started_at_us: int
-    answered_at_us: int | None
-    ended_at_us: int | None
-    ring_seconds: float
-    talk_seconds: float
-    sip_code: int | None
-    q850_cause: int | None
-    answered_by: str | None
-    """Peer name (endpoint) of the person's channel, e.g. `desk-1`; behind a queue the agent's, not the queue's."""
-    channel: str | None
-    whisper_played: bool = False
-    accepted: bool | None = None
+    at_us: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +72,7 @@ class CallFacts:
     sip_call_id: str | None
     trunk: str | None
     did: str
-    """E.164 digits dialled: the tracking number; for outbound the number called."""
+    """E.164 digits dialled: the tracking number; for outbound the number called. "" when the journal lost it."""
     caller: str
     """E.164 digits, "" when unknown or anonymous; for outbound the extension."""
     caller_raw: str
@@ -140,11 +95,148 @@ class CallFacts:
     plan_revision: int | None
     agi_status: str | None
     wait_seconds: float
+    """Start to the first person, or to the end; so far, while open."""
     talk_seconds: float
+    """With at least one person, holds included; to the last row, while open."""
     hold_seconds: float
+    """After the first person answered: hold music to the caller, or nobody in the bridge before the next person."""
     post_dial_delay_seconds: float | None
+    """Start to the first destination's channel."""
     prompt_seconds: float
+    """Files played on the caller's channel before a person answered."""
     silent_seconds: float
+    """Before a person answered: neither ringing (from the first step on) nor a prompt."""
     plan_at_us: int | None
     """When the plan was taken (first DM_STEP or DM_ACT)."""
     attempts: tuple[Attempt, ...]
+
+
+def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | None:
+    """The facts of the call that `rows` (one group, any order, doubles allowed) tell.
+
+    None while there is no call yet: no row of ours, or a channel that has neither got its call id nor ended.
+    """
+    ordered = in_order(rows)
+    if not ordered:
+        return None
+    tale = story.read(ordered)
+    if tale is None:
+        return None
+    call_id = _call_id(tale, closed)
+    if call_id is None:
+        return None
+    end_us = tale.inbound_ended_at_us
+    crashed = closed is not None and end_us is None
+    if crashed and closed is not None:
+        end_us = max(closed.at_us, tale.last_row_at_us)
+    until_us = end_us if end_us is not None else tale.last_row_at_us
+    by_caller = end_us is not None and not crashed and tale.inbound_source in tale.caller_names
+
+    spans = attempts_.accepted_spans(tale, talks.spans(tale.bridge_rows, tale.caller_names))
+    made = attempts_.attempts(
+        tale, spans, attempts_.End(end_us, until_us, by_caller=by_caller, crashed=crashed, is_closed=closed is not None)
+    )
+    answered_us = spans[0].start_us if spans else None
+    outcome, cause = _outcome(tale, made, answered_us, end_us, by_caller=by_caller, crashed=crashed)
+    talk = talks.merged((span.start_us, until_us if span.end_us is None else span.end_us) for span in spans)
+    waited_until = until_us if answered_us is None else answered_us
+    first_leg = tale.first_leg_at_us
+    entry = tale.entry
+    plan = tale.plan
+    return CallFacts(
+        call_id=call_id,
+        direction=Direction.OUTBOUND if tale.is_outbound else Direction.INBOUND,
+        linked_id=tale.linked_id,
+        unique_id=tale.unique_id,
+        sip_call_id=entry.get("sip") or None,
+        trunk=entry.get("tr") or tale.trunk_of_context,
+        did=entry.get("to" if tale.is_outbound else "did", ""),
+        caller=entry.get("ext" if tale.is_outbound else "cid", ""),
+        caller_raw=entry.get("raw", ""),
+        caller_name=entry.get("name", ""),
+        started_at_us=tale.started_at_us,
+        answered_at_us=answered_us,
+        ended_at_us=end_us,
+        last_row_at_us=tale.last_row_at_us,
+        is_closed=closed is not None or (end_us is not None and tale.all_channels_ended),
+        outcome=outcome,
+        cause=cause,
+        ended_by=_ended_by(tale, spans, end_us, by_caller=by_caller, crashed=crashed),
+        route_source=plan.get("src") or None,
+        route=plan.get("rt") or None,
+        plan_revision=int(plan["rev"]) if plan.get("rev", "").isdecimal() else None,
+        agi_status=plan.get("agi") or None,
+        wait_seconds=_seconds(waited_until - tale.started_at_us),
+        talk_seconds=_seconds(sum(end - start for start, end in talk)),
+        hold_seconds=_seconds(_hold_us(tale, talk, until_us)) if talk else 0.0,
+        post_dial_delay_seconds=None if first_leg is None else _seconds(first_leg - tale.started_at_us),
+        prompt_seconds=_seconds(talks.within(tale.prompts(until_us), tale.started_at_us, waited_until)),
+        silent_seconds=_seconds(_silent_us(tale, waited_until)),
+        plan_at_us=tale.plan_at_us,
+        attempts=made,
+    )
+
+
+def _seconds(microseconds: int) -> float:
+    return round(max(0, microseconds) / _SECOND, 3)
+
+
+def _call_id(tale: story.Story, closed: Closing | None) -> str | None:
+    """The dialplan's id; for a channel that ended before it had one, an id that every reading makes the same."""
+    if CALL_ID.match(tale.given_id):
+        return tale.given_id
+    if tale.inbound_ended_at_us is None and closed is None:
+        return None
+    return str(uuid.uuid5(CALLS_WITHOUT_ID, tale.unique_id))
+
+
+def _outcome(
+    tale: story.Story,
+    made: Sequence[Attempt],
+    answered_us: int | None,
+    end_us: int | None,
+    *,
+    by_caller: bool,
+    crashed: bool,
+) -> tuple[Outcome | None, str | None]:
+    if answered_us is not None:
+        return Outcome.ANSWERED, None
+    action = outcomes.ACTION_OUTCOMES.get(tale.action)
+    if action is not None and not tale.steps:
+        return action, tale.action if action is not Outcome.AFTER_HOURS else None
+    if end_us is None:
+        return None, None
+    if crashed:
+        return Outcome.LOST, None
+    if by_caller and not tale.is_exhausted:
+        return Outcome.ABANDONED, None
+    if made and made[-1].outcome is AttemptOutcome.LOST:
+        return Outcome.LOST, None
+    return outcomes.of_miss(attempt.outcome for attempt in made), None
+
+
+def _ended_by(
+    tale: story.Story, spans: Sequence[talks.Span], end_us: int | None, *, by_caller: bool, crashed: bool
+) -> EndedBy | None:
+    if end_us is None:
+        return None
+    if crashed:
+        return EndedBy.CRASH
+    if by_caller:
+        return EndedBy.CALLER
+    # Behind a Local channel the caller's row only says that our dialplan went on, so the last person's row is asked.
+    if spans and spans[-1].person in (tale.inbound_source, tale.source_of(spans[-1].person)):
+        return EndedBy.AGENT
+    return EndedBy.SYSTEM
+
+
+def _hold_us(tale: story.Story, talk: Sequence[tuple[int, int]], until_us: int) -> int:
+    gaps = [(before[1], after[0]) for before, after in itertools.pairwise(talk)]
+    return talks.within([*tale.music(until_us), *gaps], talk[0][0], until_us)
+
+
+def _silent_us(tale: story.Story, waited_until: int) -> int:
+    heard = tale.prompts(waited_until)
+    if tale.steps:
+        heard.append((tale.steps[0].at_us, tale.exhausted_at_us or waited_until))
+    return waited_until - tale.started_at_us - talks.within(heard, tale.started_at_us, waited_until)

@@ -1,0 +1,322 @@
+"""The rows of one call, sorted by what they tell: channels, steps of the plan, bridges, prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from gateway.core import grouping
+from gateway.core.rows import EventKind, Row
+
+_CHAN_START = EventKind.CHAN_START.value
+_ANSWER = EventKind.ANSWER.value
+_ENTER = EventKind.BRIDGE_ENTER.value
+_EXIT = EventKind.BRIDGE_EXIT.value
+_HANGUP = EventKind.HANGUP.value
+_CHAN_END = EventKind.CHAN_END.value
+_LINKED_END = EventKind.LINKEDID_END.value
+_USER = EventKind.USER_DEFINED.value
+_STREAM_BEGIN = EventKind.STREAM_BEGIN.value
+_STREAM_END = EventKind.STREAM_END.value
+
+_TRUNK_CONTEXT = "dialmark-from-"
+_OUTBOUND_CONTEXT = "dialmark-out"
+_MUSIC = "MOH_"
+_FILE = "FILE_"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Channel:
+    """One channel. Times are microseconds, None = no such row."""
+
+    __slots__ = ("answered_at_us", "cause", "ended_at_us", "is_local", "name", "source", "started_at_us", "unique_id")
+
+    def __init__(self, unique_id: str, name: str) -> None:
+        self.unique_id = unique_id
+        self.name = name
+        self.is_local = name.startswith("Local/")
+        self.started_at_us: int | None = None
+        self.answered_at_us: int | None = None
+        self.ended_at_us: int | None = None
+        self.cause: int | None = None
+        """Q.850 cause of its HANGUP."""
+        self.source = ""
+        """Name of the channel that hung up, as Asterisk saw it."""
+
+    @property
+    def ended_itself(self) -> bool:
+        """Its far side ended it: only then does the cause speak of the destination (tried: a leg that is taken down
+        with the caller bears whatever cause the caller's channel had)."""
+        return self.source == self.name
+
+    @property
+    def peer(self) -> str:
+        return peer_of(self.name)
+
+
+class Step:
+    """One DM_STEP, with the DM_MISS that ended it untaken, if any."""
+
+    __slots__ = ("at_us", "kind", "members", "miss", "miss_at_us", "number", "until_us")
+
+    def __init__(self, at_us: int, data: Mapping[str, str]) -> None:
+        self.at_us = at_us
+        self.number = int(data["s"]) if data.get("s", "").isdecimal() else 0
+        self.kind = "reserve" if data.get("k") == "r" else "forward"
+        self.members = tuple(_member(token) for token in data.get("d", "").split("|") if token)
+        self.miss: Mapping[str, str] | None = None
+        self.miss_at_us: int | None = None
+        self.until_us: int | None = None
+        """When the next step began."""
+
+
+class Story:
+    """What `read` found. `entry` is the payload of DM_IN or DM_OUT, `plan` of the first row that names the plan."""
+
+    __slots__ = (
+        "_inbound",
+        "_streams",
+        "_streams_open",
+        "action",
+        "all_channels_ended",
+        "bridge_rows",
+        "by_name",
+        "caller_names",
+        "channels",
+        "entry",
+        "exhausted_at_us",
+        "given_id",
+        "inbound_ended_at_us",
+        "is_outbound",
+        "last_row_at_us",
+        "linked_id",
+        "plan",
+        "plan_at_us",
+        "started_at_us",
+        "steps",
+        "trunk_of_context",
+        "unique_id",
+        "was_handed_back",
+    )
+
+    def __init__(self, inbound: Channel, first: Row, caller_names: frozenset[str], last_row_at_us: int) -> None:
+        self._inbound = inbound
+        self._streams: list[tuple[bool, bool, int, int]] = []
+        self._streams_open: list[tuple[bool, bool, int]] = []
+        self.unique_id = inbound.unique_id
+        self.linked_id = first.linked_id
+        self.started_at_us = first.at_us
+        self.last_row_at_us = last_row_at_us
+        self.caller_names = caller_names
+        self.inbound_ended_at_us = inbound.ended_at_us
+        self.is_outbound = first.context.startswith(_OUTBOUND_CONTEXT)
+        self.trunk_of_context = first.context.removeprefix(_TRUNK_CONTEXT) or None
+        if self.trunk_of_context == first.context:
+            self.trunk_of_context = None
+        self.given_id = ""
+        self.entry = _NOTHING
+        self.plan = _NOTHING
+        self.plan_at_us: int | None = None
+        self.action = ""
+        self.exhausted_at_us: int | None = None
+        self.was_handed_back = False
+        self.steps: list[Step] = []
+        self.channels: list[Channel] = []
+        self.by_name: dict[str, Channel] = {}
+        self.bridge_rows: list[Row] = []
+        self.all_channels_ended = False
+
+    @property
+    def inbound_source(self) -> str:
+        return self._inbound.source
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.exhausted_at_us is not None
+
+    @property
+    def first_leg_at_us(self) -> int | None:
+        return next((channel.started_at_us for channel in self.channels if channel.started_at_us is not None), None)
+
+    def source_of(self, name: str) -> str | None:
+        """Who hung up the channel of that name; None if its end was not seen."""
+        channel = self.by_name.get(name)
+        return channel.source if channel is not None and channel.ended_at_us is not None else None
+
+    def prompts(self, until_us: int) -> list[tuple[int, int]]:
+        """Files played on the caller's channel; one that still plays ends at `until_us`."""
+        if not self._streams and not self._streams_open:
+            return []
+        return self._played(until_us, is_music=False)
+
+    def music(self, until_us: int) -> list[tuple[int, int]]:
+        """Hold music to the caller: on their channel or on the Local channel that stands for them in a queue."""
+        if not self._streams and not self._streams_open:
+            return []
+        return self._played(until_us, is_music=True)
+
+    def _played(self, until_us: int, *, is_music: bool) -> list[tuple[int, int]]:
+        ended = [(start, end) for music, caller, start, end in self._streams if music is is_music and (music or caller)]
+        going = [
+            (start, until_us) for music, caller, start in self._streams_open if music is is_music and (music or caller)
+        ]
+        return ended + going
+
+    def take_mark(self, row: Row) -> None:
+        """A user event of ours on the caller's channel."""
+        data = row.data
+        event = row.user_event
+        self.given_id = self.given_id or data.get("i", "")
+        if event in ("DM_IN", "DM_OUT"):
+            self.entry = self.entry or data
+            self.is_outbound = self.is_outbound or event == "DM_OUT"
+        elif event == "DM_STEP":
+            if self.steps:
+                self.steps[-1].until_us = row.at_us
+            self.steps.append(Step(row.at_us, data))
+            self._take_plan(row)
+        elif event == "DM_MISS":
+            self._take_miss(row)
+        elif event == "DM_ACT":
+            self._take_action(row)
+        elif event == "DM_BACK":
+            self.was_handed_back = True
+
+    def take_streams(self, rows: Sequence[Row]) -> None:
+        """STREAM_BEGIN and STREAM_END rows by time."""
+        playing: dict[tuple[str, str], tuple[bool, bool, int]] = {}
+        for row in rows:
+            is_music = row.user_event.startswith(_MUSIC)
+            if not is_music and not row.user_event.startswith(_FILE):
+                continue
+            is_caller = row.unique_id == self.unique_id
+            if is_music and not is_caller and not row.channel.startswith("Local/"):
+                continue
+            key = (row.unique_id, row.user_event[:4])
+            began = playing.pop(key, None)
+            if began is not None:
+                self._streams.append((began[0], began[1], began[2], row.at_us))
+            if row.kind == _STREAM_BEGIN:
+                playing[key] = (is_music, is_caller, row.at_us)
+        self._streams_open = list(playing.values())
+
+    def _take_plan(self, row: Row) -> None:
+        if self.plan_at_us is None:
+            self.plan_at_us = row.at_us
+        if not self.plan and "src" in row.data:
+            self.plan = row.data
+
+    def _take_miss(self, row: Row) -> None:
+        number = row.data.get("s", "")
+        for step in reversed(self.steps):
+            if str(step.number) == number and step.miss is None:
+                step.miss = row.data
+                step.miss_at_us = row.at_us
+                return
+
+    def _take_action(self, row: Row) -> None:
+        action = row.data.get("a", "")
+        if action == "exhausted":
+            self.exhausted_at_us = row.at_us
+        elif action != "challenge_passed":
+            self.action = action
+        self._take_plan(row)
+
+
+def read(rows: Sequence[Row]) -> Story | None:
+    """Sort `rows` (by time, one group) by what they tell; None when there is no call of ours among them."""
+    channels: dict[str, Channel] = {}
+    marks: list[Row] = []
+    bridge_rows: list[Row] = []
+    streams: list[Row] = []
+    ended_linked_ids: list[Row] = []
+    for row in rows:
+        at_us, kind, _, name, unique_id, *_ = row
+        channel = channels.get(unique_id)
+        if channel is None:
+            channel = channels[unique_id] = Channel(unique_id, name)
+        if kind in (_ENTER, _EXIT):
+            bridge_rows.append(row)
+        elif kind == _HANGUP:
+            _take_hangup(channel, row)
+            if bridge_rows:
+                bridge_rows.append(row)
+        elif kind == _USER:
+            if row.user_event.startswith(grouping.OUR_EVENTS):
+                marks.append(row)
+        elif kind == _CHAN_START:
+            if channel.started_at_us is None:
+                channel.started_at_us = at_us
+        elif kind == _CHAN_END:
+            if channel.ended_at_us is None:
+                channel.ended_at_us = at_us
+        elif kind == _ANSWER:
+            if channel.answered_at_us is None:
+                channel.answered_at_us = at_us
+        elif kind == _LINKED_END:
+            ended_linked_ids.append(row)
+        elif kind in (_STREAM_BEGIN, _STREAM_END):
+            streams.append(row)
+    first = _first_row(rows, marks)
+    if first is None:
+        return None
+    return _story(rows, first, channels, marks, bridge_rows, streams, ended_linked_ids)
+
+
+def _story(
+    rows: Sequence[Row],
+    first: Row,
+    channels: dict[str, Channel],
+    marks: Sequence[Row],
+    bridge_rows: list[Row],
+    streams: Sequence[Row],
+    ended_linked_ids: Sequence[Row],
+) -> Story:
+    inbound = channels.pop(first.unique_id)
+    own = [row for row in rows if row.unique_id == inbound.unique_id]
+    linked_ids = {row.linked_id for row in own}
+    are_all_over = any(row.linked_id in linked_ids for row in ended_linked_ids) and (
+        inbound.ended_at_us is not None or own[-1].linked_id in {row.linked_id for row in ended_linked_ids}
+    )
+    if are_all_over and inbound.ended_at_us is None:
+        # Its own end is missing (a full disk eats rows), but nobody of this linked id is left.
+        inbound.ended_at_us = ended_linked_ids[-1].at_us
+    tale = Story(inbound, own[0], frozenset(row.channel for row in own), rows[-1].at_us)
+    tale.channels = list(channels.values())
+    tale.by_name = {channel.name: channel for channel in tale.channels}
+    tale.bridge_rows = bridge_rows
+    tale.all_channels_ended = are_all_over or all(channel.ended_at_us is not None for channel in tale.channels)
+    for row in marks:
+        if row.unique_id == inbound.unique_id:
+            tale.take_mark(row)
+    if streams:
+        tale.take_streams(streams)
+    return tale
+
+
+def _first_row(rows: Sequence[Row], marks: Sequence[Row]) -> Row | None:
+    """A row of the inbound channel. A queue that sends its caller into our contexts again makes marks on a Local
+    channel inside the same call, so a channel that is not Local goes before, and then the earliest."""
+    if marks:
+        return next((row for row in marks if not row.channel.startswith("Local/")), marks[0])
+    return next((row for row in rows if grouping.begins_call(row)), None)
+
+
+def _take_hangup(channel: Channel, row: Row) -> None:
+    if channel.cause is not None:
+        return
+    cause = row.data.get("hangupcause", "")
+    channel.cause = int(cause) if cause.isdecimal() else 0
+    channel.source = row.data.get("hangupsource", "")
+    channel.ended_at_us = row.at_us
+    channel.name = row.channel
+
+
+def peer_of(name: str) -> str:
+    """What stands between `/` and the last `-` of a channel's name: `PJSIP/desk-1-0000002c` → `desk-1`."""
+    return name.partition("/")[2].rpartition("-")[0]
+
+
+def _member(token: str) -> tuple[str, str]:
+    key, _, peer = token.partition(":")
+    return key, peer
