@@ -1,0 +1,51 @@
+"""The command tree. Importing it imports typer and nothing heavy: commands import what they need when they run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli import calls, context, explain, numbers, routing, tokens
+
+app = typer.Typer(
+    name="dialmark",
+    help="Dialmark: a call-tracking gateway on Asterisk.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Configuration file, for any command; may stand behind it too.", metavar="PATH"),
+    ] = None,
+) -> None:
+    """Dialmark: a call-tracking gateway on Asterisk.
+
+    Exit codes: 0 all is well, 1 a problem was found, 2 wrong arguments.
+    """
+    if config is not None:
+        # Commands read the variable themselves when the option does not stand behind them.
+        os.environ[context.CONFIG_VARIABLE] = str(config)
+    if version:
+        from gateway import __version__
+
+        print(f"dialmark {__version__}")
+        raise typer.Exit
+
+
+app.command()(routing.apply)
+app.add_typer(routing.app, name="routing")
+app.command()(explain.explain)
+app.add_typer(calls.app, name="calls")
+app.add_typer(numbers.app, name="numbers")
+app.add_typer(tokens.app, name="token")

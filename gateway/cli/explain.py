@@ -1,0 +1,278 @@
+"""`explain`: why a call goes where it goes, by the very decision that the daemon takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import context, failures, output
+
+if TYPE_CHECKING:
+    from gateway import store
+    from gateway.config.settings import Settings
+    from gateway.core import book, routing
+
+
+def explain(
+    number: Annotated[str, typer.Argument(help="The number that is dialled.", metavar="NUMBER")],
+    caller: Annotated[str, typer.Option("--from", help="Who calls; nobody known if left out.", metavar="N")] = "",
+    at: Annotated[str, typer.Option("--at", help="When: now, 2026-11-21T09:30 (zone of the site), …")] = "now",
+    trunk: Annotated[str | None, typer.Option("--trunk", help="Through which trunk.", metavar="KEY")] = None,
+    form: context.Format = output.Format.TABLE,
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Show the way a call would take now: who rings, how long, what follows, and which rules said so.
+
+    Asks the same code and the same history as the daemon, and shows what happens when the daemon is down.
+
+    Examples:
+
+        dialmark explain +74990000001
+
+        dialmark explain 84990000001 --from +79161234567 --at 2026-11-22T03:00
+    """
+    context.run(_explain(context.settings(config), number, caller, at, trunk, form))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision with everything it was taken from."""
+
+    question: routing.Question
+    history: routing.History
+    plan: routing.Plan
+    default: routing.DefaultPlan
+    number: book.TrackingNumber | None
+    zone: tzinfo
+
+
+async def _explain(
+    settings: Settings, number: str, caller: str, at: str, trunk: str | None, form: output.Format
+) -> None:
+    from gateway.cli import moments
+    from gateway.core import routing
+
+    async with context.database(settings) as database:
+        in_force = await context.book_in_force(database)
+        if in_force is None:
+            raise failures.Failure("there is no routing yet: `dialmark apply routing.toml` makes the first revision")
+        zone = await context.site_zone(database)
+        if trunk is not None and trunk not in in_force.trunks:
+            raise failures.Misuse(f"--trunk: there is no trunk '{trunk}'; there are {', '.join(in_force.trunks)}")
+        moment = moments.parse(at, "--at", now=context.now(), zone=zone)
+        country = in_force.default_site.country
+        question = routing.Question(
+            call_id="explain",
+            did=_digits(number, country, "NUMBER"),
+            caller=_digits(caller, country, "--from") if caller else "",
+            at=moment,
+            trunk=trunk,
+        )
+        history = await look_up(database, question, in_force)
+    tracking = in_force.tracking_numbers.get(question.did)
+    made = Explanation(
+        question,
+        history,
+        routing.decide(question, in_force, history),
+        routing.default_plan(tracking, in_force),
+        tracking,
+        zone,
+    )
+    if form is output.Format.TABLE:
+        print("\n".join(output.plain(line) for line in _text(made)))
+    elif form is output.Format.JSON:
+        output.json_document(_document(made))
+    else:
+        columns = [output.Column(key) for key in ("step", "kind", "destination", "dial", "ring_seconds")]
+        output.listing(_step_rows(made.plan), columns, form)
+
+
+def _digits(written: str, country: str, name: str) -> str:
+    """E.164 digits as the dialplan would make them of a national or international number."""
+    from gateway.core import book, numbers
+
+    if written.lower() in ("", "anonymous", "unknown"):
+        return ""
+    normal = numbers.normalise(written, country, book.NumberForm.PLUS)
+    if normal is not None:
+        return normal.lstrip("+")
+    digits = "".join(character for character in written if character.isascii() and character.isdigit())
+    if not digits:
+        raise failures.Misuse(f"{name}: '{written[:40]}' has no digits; write it with its country: +74990000001")
+    return digits[:20]
+
+
+async def look_up(database: store.Database, question: routing.Question, in_force: book.Book) -> routing.History:
+    """What the router would know of the caller and the destinations when this call comes."""
+    from gateway.cli import moments
+    from gateway.core import numbers, routing
+    from gateway.store import calls
+
+    wanted = routing.look_ups(question.did, in_force)
+    number = f"+{question.caller}" if question.caller else ""
+    at_us = moments.micros(question.at)
+    before = last = None
+    idle: dict[str, datetime] = {}
+    turns: dict[str, int] = {}
+    async with database.read() as connection:
+        if number:
+            # Always asked: people want to see it, whether a rule needs it or not.
+            before = await calls.calls_before(connection, number, at_us)
+        if wanted.last_agent and number:
+            days = max((route.sticky_days for route in in_force.routes.values()), default=0)
+            since = question.at - timedelta(days=days)
+            last = await calls.last_answering_agent(connection, number, moments.micros(since))
+        if wanted.turns:
+            turns = await calls.turns(connection, moments.micros(question.at - timedelta(days=1)))
+        if wanted.idle_since:
+            seen = await calls.idle_since(connection, list(in_force.destinations))
+            idle = {key: moments.moment(one.ended_us) for key, one in seen.items() if one.ended_us is not None}
+    return routing.History(
+        calls_before=before,
+        last_agent=last.agent if last else None,
+        last_agent_at=moments.moment(last.answered_us) if last else None,
+        turns=turns,
+        idle_since=idle,
+        caller_country=numbers.country_of(number) if number else None,
+        caller_region=numbers.region_of(number, "en") if number else None,
+    )
+
+
+def _text(made: Explanation) -> Iterator[str]:
+    question, plan = made.question, made.plan
+    caller = f"+{question.caller}" if question.caller else "an unknown caller"
+    yield f"+{question.did or '?'} called by {caller} at {question.at.astimezone(made.zone):%A %Y-%m-%d %H:%M %Z}"
+    if question.caller:
+        yield f"  {_known(made.history)}"
+    yield ""
+    yield f"Route {plan.route or 'none'} (routing revision {plan.revision}): {_ACTIONS[plan.action.value]}"
+    yield from (f"  {line}" for line in _steps(plan))
+    yield ""
+    yield "Why"
+    yield from (f"  - {reason}" for reason in plan.why)
+    yield ""
+    yield from _default(made)
+
+
+def _known(history: routing.History) -> str:
+    parts = []
+    if history.calls_before is not None:
+        before = history.calls_before
+        parts.append("first-time caller" if not before else f"repeat caller, {before} calls before")
+    place = ", ".join(part for part in (history.caller_region, history.caller_country) if part)
+    if place:
+        parts.append(f"number of {place}")
+    if history.last_agent:
+        parts.append(f"last answered by agent {history.last_agent}")
+    return "; ".join(parts) or "nothing known of the caller"
+
+
+_ACTIONS = {
+    "dial": "rings",
+    "prep": "rings, after the concurrency limit or the caller ID is seen to",
+    "after_hours": "plays the after-hours message and ends",
+    "no_route": "ends: nobody is there to ring",
+    "ban_busy": "the caller hears busy",
+    "ban_refuse": "the call is refused",
+    "ban_message": "the caller hears a message, then the call ends",
+    "ban_challenge": "the caller must press 1, then it rings",
+}
+
+
+def _steps(plan: routing.Plan) -> Iterator[str]:
+    for number, step in enumerate(plan.steps, start=1):
+        members = " + ".join(f"{one.key} ({one.dial_string})" for one in step.destinations)
+        yield f"{number}. {step.kind:<7} {members}, {step.ring_seconds} s"
+        shown = [f"shows {step.caller_number}"] if step.caller_number else []
+        shown += [f'name begins with "{step.caller_label}"'] if step.caller_label else []
+        if shown:
+            yield f"     {', '.join(shown)}"
+        if step.next_after is not None:
+            yield "     then " + ", ".join(
+                f"{cause}: {f'step {following}' if following else 'end'}"
+                for cause, following in step.next_after.items()
+            )
+    if plan.steps:
+        yield f"in all at most {plan.longest_wait_seconds} s"
+    if plan.concurrency_limit is not None:
+        yield f"at most {plan.concurrency_limit} calls at once, then busy"
+    if plan.message is not None:
+        how = "after answering" if plan.answer_for_message else "as early media"
+        yield f"message {plan.message} {how} when nobody takes the call"
+
+
+def _default(made: Explanation) -> Iterator[str]:
+    plan = made.default
+    if plan.closed is None or plan.hours is None:
+        yield "When the daemon is down"
+        yield from (f"  {line}" for line in _steps(plan.open) or ())
+        if not plan.open.steps:
+            yield f"  {_ACTIONS[plan.open.action.value]}"
+        return
+    for name, one in (("open", plan.open), ("closed", plan.closed)):
+        yield f"When the daemon is down, business hours {plan.hours.key} {name}"
+        yield from (f"  {line}" for line in _steps(one))
+        if not one.steps:
+            yield f"  {_ACTIONS[one.action.value]}"
+
+
+def _document(made: Explanation) -> dict[str, Any]:
+    default = made.default
+    return {
+        "number": f"+{made.question.did}",
+        "caller": f"+{made.question.caller}" if made.question.caller else None,
+        "at": made.question.at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "known": {
+            "calls_before": made.history.calls_before,
+            "country": made.history.caller_country,
+            "region": made.history.caller_region,
+            "last_agent": made.history.last_agent,
+        },
+        "source": made.number.source if made.number else None,
+        "campaign": made.number.campaign if made.number else None,
+        "plan": _plan_document(made.plan),
+        "when_daemon_is_down": {
+            "hours": default.hours.key if default.hours else None,
+            "open": _plan_document(default.open),
+            "closed": _plan_document(default.closed) if default.closed else None,
+        },
+    }
+
+
+def _plan_document(plan: routing.Plan) -> dict[str, Any]:
+    return {
+        "revision": plan.revision,
+        "route": plan.route,
+        "action": plan.action.value,
+        "steps": [
+            {
+                "kind": step.kind.value,
+                "destinations": [{"key": one.key, "dial": one.dial_string} for one in step.destinations],
+                "ring_seconds": step.ring_seconds,
+                "next_after": {cause.value: to for cause, to in step.next_after.items()} if step.next_after else None,
+                "caller_number": step.caller_number,
+                "caller_label": step.caller_label,
+            }
+            for step in plan.steps
+        ],
+        "longest_wait_seconds": plan.longest_wait_seconds,
+        "concurrency_limit": plan.concurrency_limit,
+        "message": plan.message,
+        "why": list(plan.why),
+    }
+
+
+def _step_rows(plan: routing.Plan) -> Iterator[dict[str, Any]]:
+    for number, step in enumerate(plan.steps, start=1):
+        for one in step.destinations:
+            yield {
+                "step": number,
+                "kind": step.kind.value,
+                "destination": one.key,
+                "dial": one.dial_string,
+                "ring_seconds": step.ring_seconds,
+            }

@@ -1,0 +1,139 @@
+"""Listings in three forms: a table for people, JSON for programs, CSV for spreadsheets.
+
+Names and numbers in them were written by callers, so nothing is printed that could steer a terminal or be taken for a
+formula by a spreadsheet.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TextIO
+
+
+class Format(StrEnum):
+    """What `--format` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `key` in JSON and CSV, `title` in the table. Columns without a title are left out of the table."""
+
+    key: str
+    title: str = ""
+    is_number: bool = False
+    table_key: str = ""
+    """Row key whose value the table shows instead, where people read another form than programs."""
+
+
+def listing(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], form: Format, *, nothing: str = "Nothing to list."
+) -> None:
+    """Print rows. `nothing` is what the table form says of an empty list (on stderr, so that pipes stay empty)."""
+    match form:
+        case Format.JSON:
+            json_document([{column.key: row.get(column.key) for column in columns} for row in rows])
+        case Format.CSV:
+            writer = CsvLines([column.key for column in columns])
+            for row in rows:
+                writer.write([row.get(column.key) for column in columns])
+        case Format.TABLE:
+            shown = list(rows)
+            if shown:
+                table(shown, [column for column in columns if column.title])
+            else:
+                note(nothing)
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+    """Print a table: as wide as the terminal, and as wide as its text when piped, so that no row is ever cut there."""
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
+    for row in rows:
+        cells = [row.get(column.table_key or column.key) for column in columns]
+        drawn.add_row(*(Text(plain(_cell(cell))) for cell in cells))
+    console().print(drawn)
+
+
+def console() -> Any:
+    """A rich console on stdout; without a terminal it has no colours and no width."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False, soft_wrap=False)
+    return Console(file=sys.stdout, width=10_000, highlight=False, no_color=True, legacy_windows=False)
+
+
+def json_document(value: object) -> None:
+    """Print one JSON document, indented."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def json_line(value: object, file: TextIO | None = None) -> None:
+    """Print one JSON document on one line."""
+    print(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str), file=file or sys.stdout)
+
+
+class CsvLines:
+    """CSV with a header, written row by row."""
+
+    def __init__(self, header: Sequence[str], file: TextIO | None = None) -> None:
+        self._writer = csv.writer(file or sys.stdout, lineterminator="\n")
+        self._writer.writerow(header)
+
+    def write(self, row: Iterable[Value]) -> None:
+        """One row; None becomes an empty cell."""
+        self._writer.writerow([_spreadsheet_safe(value) for value in row])
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def plain(text: str) -> str:
+    """`text` without characters that move a cursor or hide other text; each becomes U+FFFD."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _cell(value: Value) -> str:
+    match value:
+        case None:
+            return "-"
+        case True | False:
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.1f}"
+    return str(value)
+
+
+def _spreadsheet_safe(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = plain(str(value))
+    is_number = isinstance(value, int | float) or text.lstrip("+-").isdigit()
+    return f"'{text}" if text[:1] in "=+-@" and text and not is_number else text
+
+
+def flush() -> None:
+    """Push what was printed to whoever reads the pipe."""
+    sys.stdout.flush()

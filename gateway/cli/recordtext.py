@@ -1,0 +1,142 @@
+"""One record as text for people, with the raw codes of each attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, tzinfo
+from typing import Any
+
+from gateway.cli import output
+
+
+def render(record: Mapping[str, Any], zone: tzinfo, *, state: str) -> str:
+    """The record of `design.md` as lines; what it does not hold is left out. `state` is open or closed."""
+    return "\n".join(output.plain(line) for line in _lines(record, zone, state))
+
+
+def one_line(record: Mapping[str, Any], zone: tzinfo) -> str:
+    """The record on one line, for `calls tail`."""
+    caller = _part(record, "caller")
+    called = _part(record, "tracking").get("number") or record.get("did") or "?"
+    parts = [
+        _time(record.get("started_at"), zone),
+        f"{str(record.get('call_id', ''))[:8]}",
+        f"{caller.get('number') or 'anonymous'} → {called}",
+        str(record.get("outcome") or "open") + (f" ({record['cause']})" if record.get("cause") else ""),
+        f"wait {_seconds(record.get('wait_seconds'))}, talk {_seconds(record.get('talk_seconds'))}",
+        _by(record),
+        _source(record),
+    ]
+    return output.plain("  ".join(part for part in parts if part))
+
+
+def _lines(record: Mapping[str, Any], zone: tzinfo, state: str) -> Iterator[str]:
+    yield f"call        {record.get('call_id')}  (revision {record.get('revision')}, {state})"
+    yield from _facts(record, zone)
+    attempts = record.get("attempts") or []
+    if attempts:
+        yield ""
+        yield "attempts"
+    for number, attempt in enumerate(attempts, start=1):
+        yield f"  {number}. {_attempt(attempt)}"
+    yield from _reasons(record)
+
+
+def _facts(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
+    caller, tracking = _part(record, "caller"), _part(record, "tracking")
+    yield f"direction   {record.get('direction')}"
+    yield f"caller      {_caller(caller)}"
+    yield f"number      {tracking.get('number') or record.get('did') or '-'}" + (
+        f"  ({tracking['kind']})" if tracking.get("kind") else ""
+    )
+    if source := _source(record):
+        yield f"source      {source}"
+    yield f"started     {_time(record.get('started_at'), zone)}"
+    if record.get("answered_at"):
+        yield f"answered    {_time(record['answered_at'], zone)}"
+    if record.get("ended_at"):
+        yield f"ended       {_time(record['ended_at'], zone)} by {record.get('ended_by') or 'nobody known'}"
+    cause = f" ({record['cause']})" if record.get("cause") else ""
+    missed = ", missed" if record.get("missed") else ""
+    yield f"outcome     {record.get('outcome') or 'not yet'}{cause}{missed}"
+    yield "seconds     " + ", ".join(
+        f"{name} {_seconds(record.get(f'{name}_seconds'))}" for name in ("wait", "talk", "hold")
+    )
+    if record.get("route") or record.get("route_source"):
+        plan = record.get("plan_revision") or record.get("routing_revision")
+        said = f", revision {plan}" if plan is not None else ""
+        yield f"route       {record.get('route') or '-'}  (plan from {record.get('route_source') or '-'}{said})"
+    heard = _part(record, "experience")
+    if heard:
+        yield "heard       " + ", ".join(
+            f"{name.removesuffix('_seconds').replace('_', ' ')} {_seconds(value)}" for name, value in heard.items()
+        )
+    if record.get("sip_call_id"):
+        yield f"SIP         {record['sip_call_id']}"
+
+
+def _caller(caller: Mapping[str, Any]) -> str:
+    parts = [caller.get("number") or "anonymous"]
+    if caller.get("name"):
+        parts.append(f'"{caller["name"]}"')
+    place = ", ".join(str(caller[key]) for key in ("region", "country") if caller.get(key))
+    if place:
+        parts.append(f"({place})")
+    if caller.get("calls_before") is not None:
+        before = caller["calls_before"]
+        parts.append("first call" if before == 0 else f"{before} calls before")
+    return "  ".join(str(part) for part in parts)
+
+
+def _attempt(attempt: Mapping[str, Any]) -> str:
+    codes = [
+        f"{label} {attempt[key]}"
+        for label, key in (("SIP", "sip_code"), ("Q.850", "q850_cause"))
+        if attempt.get(key) is not None
+    ]
+    agent = f" by {attempt['agent']}" if attempt.get("agent") else ""
+    return (
+        f"step {attempt.get('step')} {attempt.get('kind')}: {attempt.get('destination')} "
+        f"{attempt.get('outcome') or 'rings'}{agent}, rang {_seconds(attempt.get('ring_seconds'))}, "
+        f"talked {_seconds(attempt.get('talk_seconds'))}" + (f"  [{', '.join(codes)}]" if codes else "")
+    )
+
+
+def _reasons(record: Mapping[str, Any]) -> Iterator[str]:
+    attribution = _part(record, "attribution")
+    if attribution:
+        yield ""
+        yield "attribution " + ", ".join(
+            f"{name} {value}" for name, value in attribution.items() if value not in (None, "", [], {})
+        )
+
+
+def _source(record: Mapping[str, Any]) -> str:
+    attribution = _part(record, "attribution")
+    source = attribution.get("source") or _part(record, "tracking").get("source")
+    return f"{source}" + (f" / {attribution['campaign']}" if attribution.get("campaign") else "") if source else ""
+
+
+def _by(record: Mapping[str, Any]) -> str:
+    for attempt in record.get("attempts") or []:
+        if attempt.get("outcome") == "answered":
+            return f"by {attempt.get('agent') or attempt.get('destination')}"
+    return ""
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = record.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _time(written: object, zone: tzinfo) -> str:
+    if not isinstance(written, str):
+        return "-"
+    try:
+        return f"{datetime.fromisoformat(written).astimezone(zone):%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return written
+
+
+def _seconds(value: object) -> str:
+    return f"{value:.1f} s" if isinstance(value, int | float) else "-"
