@@ -1,0 +1,1 @@
+"""Everything that speaks to Asterisk: FastAGI, AMI, the journal and the generated configuration."""
