@@ -76,13 +76,16 @@ class SqliteFile:
         elif self._identity != identity:
             raise errors.StoreDamaged(f"{self.path} was replaced while it was open: restart Dialmark")
 
-    def engine(self, *, is_writer: bool, size: int, busy_seconds: float = BUSY_SECONDS) -> AsyncEngine:
+    def engine(self, *, is_writer: bool, size: int, busy_seconds: float | None = None) -> AsyncEngine:
         """An engine whose connections start no transaction by themselves; `Database` sends BEGIN."""
 
         async def connect() -> aiosqlite.Connection:
             mode = "rw" if is_writer else "ro"
             connection = aiosqlite.connect(
-                f"file:{quote(str(self.path))}?mode={mode}", uri=True, isolation_level=None, timeout=busy_seconds
+                f"file:{quote(str(self.path))}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                timeout=BUSY_SECONDS if busy_seconds is None else busy_seconds,
             )
             # A thread that hangs in a system call must not keep the process from ending.
             connection._thread.daemon = True
