@@ -17,8 +17,8 @@ os.environ.setdefault("ALINT_IGNORE", "W_WSH_VARSET")
 from asterisklint.app.base import AppBase
 from asterisklint.application import AppLoader
 from asterisklint.func.base import FuncBase
-from asterisklint.varfun import FuncLoader, VarLoader
 from asterisklint.main import main
+from asterisklint.varfun import FuncLoader, VarLoader
 
 APPS = ("MSet", "HangupCauseClear")
 FUNCTIONS = ("UUID", "HANGUPCAUSE_KEYS", "TONE_DETECT")
