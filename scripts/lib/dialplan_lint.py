@@ -33,7 +33,6 @@ def teach() -> None:
         functions.register(type(name, (FuncBase,), {})())
     split = VarLoader.split_variable_slice
 
-    @staticmethod
     def split_variable_slice(data: Any, where: Any) -> Any:
         try:
             return split(data, where)
@@ -41,7 +40,7 @@ def teach() -> None:
             # It compares the start with 0; a start that is a variable can only be judged when it runs.
             return tuple(data.split(":"))
 
-    VarLoader.split_variable_slice = split_variable_slice
+    VarLoader.split_variable_slice = staticmethod(split_variable_slice)
 
 
 if __name__ == "__main__":
