@@ -130,9 +130,9 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
     if crashed and closed is not None:
         end_us = max(closed.at_us, tale.last_row_at_us)
     until_us = end_us if end_us is not None else tale.last_row_at_us
-    by_caller = end_us is not None and not crashed and tale.inbound_source in tale.caller_names
-
     spans = attempts_.accepted_spans(tale, talks.spans(tale.bridge_rows, tale.caller_names))
+    ended_by = _ended_by(tale, spans, end_us, crashed=crashed)
+    by_caller = ended_by is EndedBy.CALLER
     made = attempts_.attempts(
         tale, spans, attempts_.End(end_us, until_us, by_caller=by_caller, crashed=crashed, is_closed=closed is not None)
     )
@@ -161,7 +161,7 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
         is_closed=closed is not None or (end_us is not None and tale.all_channels_ended),
         outcome=outcome,
         cause=cause,
-        ended_by=_ended_by(tale, spans, end_us, by_caller=by_caller, crashed=crashed),
+        ended_by=ended_by,
         route_source=plan.get("src") or None,
         route=plan.get("rt") or None,
         plan_revision=int(plan["rev"]) if plan.get("rev", "").isdecimal() else None,
@@ -215,19 +215,25 @@ def _outcome(
     return outcomes.of_miss(attempt.outcome for attempt in made), None
 
 
-def _ended_by(
-    tale: story.Story, spans: Sequence[talks.Span], end_us: int | None, *, by_caller: bool, crashed: bool
-) -> EndedBy | None:
+def _ended_by(tale: story.Story, spans: Sequence[talks.Span], end_us: int | None, *, crashed: bool) -> EndedBy | None:
+    """Who hung up. The source on the caller's channel sticks: an agent who was gone in an earlier step stays in it, and
+    behind a Local channel it only says that our dialplan went on. So the last person's channel is asked first."""
     if end_us is None:
         return None
     if crashed:
         return EndedBy.CRASH
-    if by_caller:
+    if spans:
+        person = spans[-1].person
+        for source in (tale.source_of(person), tale.inbound_source):
+            if source in tale.caller_names:
+                return EndedBy.CALLER
+            if source == person:
+                return EndedBy.AGENT
+        return EndedBy.SYSTEM
+    if tale.inbound_source in tale.caller_names:
         return EndedBy.CALLER
-    # Behind a Local channel the caller's row only says that our dialplan went on, so the last person's row is asked.
-    if spans and spans[-1].person in (tale.inbound_source, tale.source_of(spans[-1].person)):
-        return EndedBy.AGENT
-    return EndedBy.SYSTEM
+    is_dialling = bool(tale.steps) and tale.steps[-1].miss is None and not tale.is_exhausted
+    return EndedBy.CALLER if is_dialling and tale.inbound_source in tale.by_name else EndedBy.SYSTEM
 
 
 def _hold_us(tale: story.Story, talk: Sequence[tuple[int, int]], until_us: int) -> int:

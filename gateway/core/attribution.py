@@ -1,0 +1,66 @@
+"""Which source a call is from. So far by the tracking number alone (R1, R104, R106); pools and visitors come later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.core import book as book_
+
+
+class Method(StrEnum):
+    """How the source was found."""
+
+    STATIC_NUMBER = "static_number"
+    VISITOR = "visitor"
+    CLICK_TO_CALL = "click_to_call"
+    CALLER_HISTORY = "caller_history"
+    OVERFLOW_NUMBER = "overflow_number"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """The record's `attribution`. `confidence` is 0 to 1; `source` and `parent_source` are keys of the book."""
+
+    method: Method = Method.UNKNOWN
+    confidence: float = 0.0
+    source: str | None = None
+    source_name: str | None = None
+    parent_source: str | None = None
+    channel: str | None = None
+    medium: str | None = None
+    campaign: str | None = None
+    term: str | None = None
+    content: str | None = None
+    landing_page: str | None = None
+    referrer: str | None = None
+    click_ids: dict[str, str] = field(default_factory=dict)
+    visitor_id: str | None = None
+    lease_id: str | None = None
+    candidates: tuple[str, ...] = ()
+
+
+UNKNOWN = Attribution()
+
+
+def of_number(number: book_.TrackingNumber | None, book: book_.Book | None) -> Attribution:
+    """Attribution of a call to a tracking number: certain for a static number with a source, else unknown.
+
+    The number's campaign goes before its source's. A source that left the book since is still named by its key.
+    """
+    if number is None or number.source is None or number.kind is not book_.TrackingKind.STATIC:
+        return UNKNOWN
+    source = book.sources.get(number.source) if book is not None else None
+    if source is None:
+        return Attribution(Method.STATIC_NUMBER, 1.0, number.source, campaign=number.campaign)
+    return Attribution(
+        Method.STATIC_NUMBER,
+        1.0,
+        source.key,
+        source_name=source.name,
+        parent_source=source.parent,
+        channel=source.channel.value,
+        medium=source.medium,
+        campaign=number.campaign or source.campaign,
+    )

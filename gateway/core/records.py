@@ -1,0 +1,229 @@
+"""The call record of `design.md`: facts from the journal, names and sources from the book, as one JSON document.
+
+The same document leaves by command line, API and events. Every field is always there; None where nothing is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from gateway.core import attribution, calls, numbers
+from gateway.core import book as book_
+
+NOT_ASKED = {
+    "region": None,
+    "mode": "off",
+    "result": "not_asked",
+    "key": None,
+    "prompt_id": None,
+    "at": None,
+}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def record(
+    facts: calls.CallFacts,
+    book: book_.Book | None,
+    *,
+    revision: int,
+    calls_before: int | None,
+    node: str,
+    language: str | None = None,
+) -> dict[str, Any]:
+    """The JSON document of a call. Times RFC 3339 UTC with milliseconds, durations in seconds, numbers E.164 with `+`.
+
+    `calls_before` None: not looked up. `language` of the region's name: the site's unless given.
+    """
+    number = tracking_number(facts, book)
+    route = route_of(facts, number, book)
+    site = site_of(route, book)
+    names = _Names(book)
+    answered = next((attempt for attempt in facts.attempts if attempt.answered_at_us is not None), None)
+    found = attribution.of_number(number, book)
+    return {
+        "call_id": facts.call_id,
+        "revision": revision,
+        "node": node,
+        "direction": facts.direction.value,
+        "state": "closed" if facts.is_closed else "open",
+        "site": site.key if site is not None else None,
+        "started_at": timestamp(facts.started_at_us),
+        "answered_at": timestamp(facts.answered_at_us),
+        "ended_at": timestamp(facts.ended_at_us),
+        "outcome": facts.outcome.value if facts.outcome is not None else None,
+        "missed": facts.outcome is not None and facts.outcome.is_missed,
+        "cause": facts.cause,
+        "ended_by": facts.ended_by.value if facts.ended_by is not None else None,
+        "route": facts.route,
+        "route_source": facts.route_source,
+        "plan_revision": facts.plan_revision,
+        "agi_status": facts.agi_status,
+        "trunk": facts.trunk,
+        "wait_seconds": facts.wait_seconds,
+        "ring_seconds": answered.ring_seconds if answered is not None else last_ring_seconds(facts),
+        "talk_seconds": facts.talk_seconds,
+        "hold_seconds": facts.hold_seconds,
+        "experience": {
+            "post_dial_delay_seconds": facts.post_dial_delay_seconds,
+            "prompt_seconds": facts.prompt_seconds,
+            "silent_seconds": facts.silent_seconds,
+        },
+        "caller": _caller(facts, site, calls_before, language),
+        "tracking": _tracking(facts, number),
+        "agent": names.agent_of(answered.answered_by, answered.destination) if answered is not None else None,
+        "destination": answered.destination if answered is not None else None,
+        "attempts": [_attempt(attempt, names) for attempt in facts.attempts],
+        "recording_consent": dict(NOT_ASKED),
+        "attribution": _attribution(found),
+        "sip_call_id": facts.sip_call_id,
+        "linked_id": facts.linked_id,
+        "unique_id": facts.unique_id,
+    }
+
+
+def tracking_number(facts: calls.CallFacts, book: book_.Book | None) -> book_.TrackingNumber | None:
+    """The number called, as the book has it; None for outbound calls and numbers it does not know."""
+    if book is None or facts.direction is calls.Direction.OUTBOUND:
+        return None
+    return book.tracking_numbers.get(facts.did)
+
+
+def route_of(
+    facts: calls.CallFacts, number: book_.TrackingNumber | None, book: book_.Book | None
+) -> book_.Route | None:
+    """The route that was taken, or that the number has now when the journal does not say."""
+    if book is None:
+        return None
+    return book.routes.get(facts.route or (number.route if number is not None else ""))
+
+
+def site_of(route: book_.Route | None, book: book_.Book | None) -> book_.Site | None:
+    """Whose call it is: the route's site, else the default one. None without a book."""
+    if book is None:
+        return None
+    return book.sites[route.site] if route is not None else book.default_site
+
+
+def agent_of(endpoint: str | None, book: book_.Book | None) -> str | None:
+    """Key of the agent whose phone `endpoint` is; None when it is nobody's."""
+    return _Names(book).agent_of(endpoint)
+
+
+def last_ring_seconds(facts: calls.CallFacts) -> float:
+    """How long it rang in the last step, for a call that nobody took."""
+    last = facts.attempts[-1].step if facts.attempts else 0
+    return max((attempt.ring_seconds for attempt in facts.attempts if attempt.step == last), default=0.0)
+
+
+def e164(digits: str) -> str | None:
+    """Digits of the journal as a number with `+`; None for extensions, nothing, and what is no number."""
+    number = f"+{digits}"
+    return number if numbers.is_e164(number) and len(digits) >= numbers.MIN_DIGITS else None
+
+
+def timestamp(at_us: int | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds: `2026-11-21T22:18:10.101Z`."""
+    if at_us is None:
+        return None
+    moment = _EPOCH + timedelta(microseconds=at_us)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    book: book_.Book | None
+
+    def agent_of(self, endpoint: str | None, destination: str = "") -> str | None:
+        """By the endpoint that talked; a mobile is its destination's agent."""
+        if self.book is None or endpoint is None:
+            return None
+        for agent in self.book.agents.values():
+            if agent.endpoint == endpoint:
+                return agent.key
+        known = self.book.destinations.get(destination)
+        return known.agent if known is not None else None
+
+    def expected_at(self, destination: str) -> str | None:
+        """Whose destination it is."""
+        known = self.book.destinations.get(destination) if self.book is not None else None
+        return known.agent if known is not None else None
+
+
+def _attempt(attempt: calls.Attempt, names: _Names) -> dict[str, Any]:
+    agent = names.agent_of(attempt.answered_by, attempt.destination)
+    return {
+        "step": attempt.step,
+        "destination": attempt.destination,
+        "kind": attempt.kind,
+        "agent": agent or (names.expected_at(attempt.destination) if attempt.answered_by is None else None),
+        "outcome": attempt.outcome.value if attempt.outcome is not None else None,
+        "started_at": timestamp(attempt.started_at_us),
+        "answered_at": timestamp(attempt.answered_at_us),
+        "ended_at": timestamp(attempt.ended_at_us),
+        "ring_seconds": attempt.ring_seconds,
+        "talk_seconds": attempt.talk_seconds,
+        "sip_code": attempt.sip_code,
+        "q850_cause": attempt.q850_cause,
+        "answered_by": attempt.answered_by,
+        "whisper_played": attempt.whisper_played,
+        "accepted": attempt.accepted,
+    }
+
+
+def _caller(
+    facts: calls.CallFacts, site: book_.Site | None, calls_before: int | None, language: str | None
+) -> dict[str, Any]:
+    number = e164(facts.caller)
+    is_outbound = facts.direction is calls.Direction.OUTBOUND
+    spoken = language or (site.language if site is not None else "en")
+    country, region = _place(number, spoken) if number is not None and not is_outbound else (None, None)
+    return {
+        "number": number,
+        "raw": facts.caller_raw or facts.caller or None,
+        "name": facts.caller_name or None,
+        "country": country,
+        "region": region,
+        "anonymous": not is_outbound and number is None and numbers.is_anonymous(facts.caller_raw),
+        "first_time": None if calls_before is None else calls_before == 0,
+        "calls_before": calls_before,
+    }
+
+
+@lru_cache(maxsize=4096)
+def _place(number: str, language: str) -> tuple[str | None, str | None]:
+    return numbers.country_of(number), numbers.region_of(number, language)
+
+
+def _tracking(facts: calls.CallFacts, number: book_.TrackingNumber | None) -> dict[str, Any]:
+    is_outbound = facts.direction is calls.Direction.OUTBOUND
+    return {
+        "number": e164(facts.did) or facts.did or None,
+        "kind": None if is_outbound or number is None else number.kind.value,
+        "source": number.source if number is not None else None,
+        "label": number.label if number is not None else None,
+    }
+
+
+def _attribution(found: attribution.Attribution) -> dict[str, Any]:
+    return {
+        "method": found.method.value,
+        "confidence": found.confidence,
+        "source": found.source,
+        "source_name": found.source_name,
+        "parent_source": found.parent_source,
+        "channel": found.channel,
+        "medium": found.medium,
+        "campaign": found.campaign,
+        "term": found.term,
+        "content": found.content,
+        "landing_page": found.landing_page,
+        "referrer": found.referrer,
+        "click_ids": found.click_ids,
+        "visitor_id": found.visitor_id,
+        "lease_id": found.lease_id,
+        "candidates": list(found.candidates),
+    }
