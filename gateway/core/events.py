@@ -35,11 +35,11 @@ CLOSING = frozenset({EventType.COMPLETED, EventType.MISSED})
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An event to write. `at_us` is when it happened; `late` only for started and answered, else None."""
+    """An event to write. `at_us` is when it happened; only started and answered can be `late`."""
 
     type: EventType
     at_us: int
-    late: bool | None = None
+    late: bool = False
 
 
 def event_id(call_id: str, event_type: EventType, revision: int) -> str:
@@ -49,11 +49,11 @@ def event_id(call_id: str, event_type: EventType, revision: int) -> str:
 
 
 def events_due(
-    announced: Collection[str], facts: calls.CallFacts, *, now_us: int, content_changed: bool = False
+    facts: calls.CallFacts, *, announced: Collection[str], now_us: int, is_late_change: bool = False
 ) -> list[Due]:
     """What is to be told of a call now, in order.
 
-    `announced` are the types already told; `content_changed`: the record differs from the one that was told at closing.
+    `announced` are the types already told; `is_late_change`: the record differs from the one that was told at closing.
     A call that is closed when it is first read tells all of its story.
     """
     due: list[Due] = []
@@ -66,7 +66,7 @@ def events_due(
     ended_us = facts.ended_at_us if facts.ended_at_us is not None else facts.last_row_at_us
     if not CLOSING & set(announced):
         due.append(Due(closing_type(facts.outcome), ended_us))
-    elif content_changed:
+    elif is_late_change:
         due.append(Due(EventType.UPDATED, ended_us))
     return due
 

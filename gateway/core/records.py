@@ -33,10 +33,12 @@ def record(
     calls_before: int | None,
     node: str,
     language: str | None = None,
+    with_region: bool = True,
 ) -> dict[str, Any]:
     """The JSON document of a call. Times RFC 3339 UTC with milliseconds, durations in seconds, numbers E.164 with `+`.
 
-    `calls_before` None: not looked up. `language` of the region's name: the site's unless given.
+    `calls_before` None: not looked up. `language` of the region's name: the site's unless given; `with_region` False
+    leaves it out (it costs 100 MB of memory).
     """
     number = tracking_number(facts, book)
     route = route_of(facts, number, book)
@@ -51,6 +53,7 @@ def record(
         "direction": facts.direction.value,
         "state": "closed" if facts.is_closed else "open",
         "site": site.key if site is not None else None,
+        "time_zone": site.time_zone if site is not None else "UTC",
         "started_at": timestamp(facts.started_at_us),
         "answered_at": timestamp(facts.answered_at_us),
         "ended_at": timestamp(facts.ended_at_us),
@@ -72,7 +75,7 @@ def record(
             "prompt_seconds": facts.prompt_seconds,
             "silent_seconds": facts.silent_seconds,
         },
-        "caller": _caller(facts, site, calls_before, language),
+        "caller": _caller(facts, site, calls_before, language, with_region=with_region),
         "tracking": _tracking(facts, number),
         "agent": names.agent_of(answered.answered_by, answered.destination) if answered is not None else None,
         "destination": answered.destination if answered is not None else None,
@@ -175,18 +178,23 @@ def _attempt(attempt: calls.Attempt, names: _Names) -> dict[str, Any]:
 
 
 def _caller(
-    facts: calls.CallFacts, site: book_.Site | None, calls_before: int | None, language: str | None
+    facts: calls.CallFacts,
+    site: book_.Site | None,
+    calls_before: int | None,
+    language: str | None,
+    *,
+    with_region: bool,
 ) -> dict[str, Any]:
     number = e164(facts.caller)
     is_outbound = facts.direction is calls.Direction.OUTBOUND
     spoken = language or (site.language if site is not None else "en")
-    country, region = _place(number, spoken) if number is not None and not is_outbound else (None, None)
+    is_known = number is not None and not is_outbound
     return {
         "number": number,
         "raw": facts.caller_raw or facts.caller or None,
         "name": facts.caller_name or None,
-        "country": country,
-        "region": region,
+        "country": _country(number) if number is not None and is_known else None,
+        "region": _region(number, spoken) if number is not None and is_known and with_region else None,
         "anonymous": not is_outbound and number is None and numbers.is_anonymous(facts.caller_raw),
         "first_time": None if calls_before is None else calls_before == 0,
         "calls_before": calls_before,
@@ -194,8 +202,13 @@ def _caller(
 
 
 @lru_cache(maxsize=4096)
-def _place(number: str, language: str) -> tuple[str | None, str | None]:
-    return numbers.country_of(number), numbers.region_of(number, language)
+def _country(number: str) -> str | None:
+    return numbers.country_of(number)
+
+
+@lru_cache(maxsize=4096)
+def _region(number: str, language: str) -> str | None:
+    return numbers.region_of(number, language)
 
 
 def _tracking(facts: calls.CallFacts, number: book_.TrackingNumber | None) -> dict[str, Any]:
