@@ -49,11 +49,11 @@ def event_id(call_id: str, event_type: EventType, revision: int) -> str:
 
 
 def events_due(
-    facts: calls.CallFacts, *, announced: Collection[str], now_us: int, is_late_change: bool = False
+    announced: Collection[str], facts: calls.CallFacts, *, now_us: int, content_changed: bool = False
 ) -> list[Due]:
     """What is to be told of a call now, in order.
 
-    `announced` are the types already told; `is_late_change`: the record differs from the one that was told at closing.
+    `announced` are the types already told; `content_changed`: the record differs from the one that was told at closing.
     A call that is closed when it is first read tells all of its story.
     """
     due: list[Due] = []
@@ -66,7 +66,7 @@ def events_due(
     ended_us = facts.ended_at_us if facts.ended_at_us is not None else facts.last_row_at_us
     if not CLOSING & set(announced):
         due.append(Due(closing_type(facts.outcome), ended_us))
-    elif is_late_change:
+    elif content_changed:
         due.append(Due(EventType.UPDATED, ended_us))
     return due
 
