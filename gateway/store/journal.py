@@ -224,7 +224,8 @@ async def quarantine(tx: store.Transaction, rows: Sequence[DamagedRow]) -> int:
             reason=row.reason,
             found_us=row.found_us,
         )
-        new += (await tx.execute(statement.on_conflict_do_nothing())).rowcount
+        inserted = await tx.execute(statement.on_conflict_do_nothing().returning(table.c.file_offset))
+        new += len(inserted.all())
     return new
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import Column, LargeBinary
+from sqlalchemy import Column, LargeBinary, MetaData
 
 from gateway.store import schema
 
@@ -23,25 +23,25 @@ class PersonalColumn:
     what: str
 
 
-def _columns() -> list[Column[object]]:
-    return [column for table in schema.metadata.sorted_tables for column in table.columns]
+def _columns(metadata: MetaData) -> list[Column[object]]:
+    return [column for table in metadata.sorted_tables for column in table.columns]
 
 
-def personal_columns() -> list[PersonalColumn]:
+def personal_columns(metadata: MetaData = schema.metadata) -> list[PersonalColumn]:
     """All of them, by table."""
     return [
         PersonalColumn(column.table.name, column.name, column.info["personal"])
-        for column in _columns()
+        for column in _columns(metadata)
         if "personal" in column.info
     ]
 
 
-def unjudged_columns() -> list[str]:
+def unjudged_columns(metadata: MetaData = schema.metadata) -> list[str]:
     """`table.column` whose name sounds personal, or whose type holds free bytes, but which is neither registered as
     personal nor declared impersonal with a reason."""
     return [
         f"{column.table.name}.{column.name}"
-        for column in _columns()
+        for column in _columns(metadata)
         if (SOUNDS_PERSONAL.search(column.name) or isinstance(column.type, LargeBinary))
         and not (column.info.get("personal") or column.info.get("impersonal"))
     ]

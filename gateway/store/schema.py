@@ -140,6 +140,7 @@ calls = Table(
     Index(
         "ix_calls_open",
         "started_us",
+        "call_id",
         sqlite_where=text("state = 'open'"),
         postgresql_where=text("state = 'open'"),
     ),

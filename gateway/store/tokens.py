@@ -66,7 +66,8 @@ async def issue(
     statement = statements.insert(tx, table).values(
         name=name, digest=_digest(token), scopes=" ".join(sorted(scopes)), created_us=now_us, expires_us=expires_us
     )
-    if (await tx.execute(statement.on_conflict_do_nothing(index_elements=["name"]))).rowcount == 0:
+    inserted = statement.on_conflict_do_nothing(index_elements=["name"]).returning(table.c.token_id)
+    if (await tx.execute(inserted)).first() is None:
         raise TokenNameTaken(f"there is a token named {name!r} already")
     return token
 

@@ -77,7 +77,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_calls_open",
         "calls",
-        ["started_us"],
+        ["started_us", "call_id"],
         unique=False,
         sqlite_where=sa.text("state = 'open'"),
         postgresql_where=sa.text("state = 'open'"),
