@@ -57,8 +57,6 @@ def _layout_problems(route: book.Route, routing_book: book.Book, steps: Sequence
         yield f"has {len(steps)} steps{sticky}; at most {book.MAX_STEPS} are possible"
         return
     for number, step in enumerate(steps, start=1):
-        if len(step.destinations) > book.MAX_MEMBERS:
-            yield f"step {number} rings {len(step.destinations)} destinations; at most {book.MAX_MEMBERS} are possible"
         longest = max(len(dial_string(step)), len(journal_members(step)))
         if longest > MAX_VALUE_BYTES:
             yield f"step {number} needs {longest} bytes of at most {MAX_VALUE_BYTES}: shorten keys, names or the group"

@@ -194,17 +194,25 @@ def look_ups(did: str, routing: book.Book) -> LookUps:
 
 
 def layouts(route: book.Route, routing: book.Book, did: str) -> Iterator[tuple[str, tuple[Step, ...]]]:
-    """Every list of steps that calls to `did` can get by `route`, with the longest sticky step, each with a name.
-
-    `apply` measures these: no call can get a longer plan.
-    """
-    sticky = max(routing.destinations.values(), key=_written_length) if route.sticky_days else None
+    """The largest lists of steps that calls to `did` can get by `route`, each with a name: what `apply` measures."""
     number = routing.tracking_numbers.get(did)
     for index in range(_NO_EXCEPTION, len(route.exceptions)):
         name = "the route" if index == _NO_EXCEPTION else f"exception {index + 1}"
-        yield name, _steps(_Layout(route, routing, did, number, index, _forward(route, index), sticky))
+        for sticky in _possible_sticky(route, routing):
+            yield name, _steps(_Layout(route, routing, did, number, index, _forward(route, index), sticky))
     if route.hours is not None:
         yield "after hours", _steps(_Layout(route, routing, did, number, _NO_EXCEPTION, (), None, closed=True))
+
+
+def _possible_sticky(route: book.Route, routing: book.Book) -> Iterator[book.Destination | None]:
+    """None, each agent's line of the route, which takes no new step, and of the others the longest, which does."""
+    yield None
+    if not route.sticky_days:
+        return
+    own = {*route.forward, *(key for group in route.reserve for key in group)}
+    lines = [line for line in routing.destinations.values() if line.agent is not None]
+    yield from (line for line in lines if line.key in own)
+    yield from sorted((line for line in lines if line.key not in own), key=_written_length)[-1:]
 
 
 def caller_label(name: str) -> str:
