@@ -1,0 +1,497 @@
+"""`dialmark.toml`, the environment and systemd credentials → frozen `Settings`, or all that is wrong with them at once.
+
+    environment DIALMARK_SECTION__KEY   wins over
+    $CREDENTIALS_DIRECTORY/section.key  (systemd LoadCredential) wins over
+    dialmark.toml                       wins over the defaults below
+
+Each field says its unit and its reason: `config/dialmark.example.toml` and `docs/settings.md` are written from here
+(`gateway.config.settingstext`), and a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from gateway.config import positions, problems
+
+ENVIRONMENT_PREFIX = "DIALMARK_"
+_VARIABLE = re.compile(rf"{ENVIRONMENT_PREFIX}([A-Z0-9_]+?)__([A-Z0-9_]+)", re.IGNORECASE)
+_CREDENTIAL = re.compile(r"([a-z_]+)\.([a-z_]+)")
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/]+@")
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+MASKED = "********"
+DIALPLAN_SECONDS = 1.5
+"""How long the dialplan waits for FastAGI before it takes the default plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsError:
+    """One thing that is wrong. `where` is the file with its line, the variable or the credential it came from."""
+
+    where: str
+    key: str
+    """Dotted: `agi.port`."""
+    message: str
+    """Never holds the value of a secret."""
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        guess = f" Did you mean '{self.suggestion}'?" if self.suggestion else ""
+        return (
+            f"{self.where}: {self.key}: {self.message}.{guess}" if self.key else f"{self.where}: {self.message}.{guess}"
+        )
+
+
+class SettingsErrors(Exception):
+    """The settings are refused; `errors` holds all of them, at least one."""
+
+    def __init__(self, errors: list[SettingsError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path: the daemon runs in no particular folder")
+    return path
+
+
+def _host(host: str) -> str:
+    # A name would be looked up for every connection, and a slow DNS server would stop calls (asterisk.md, section 1).
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError("must be an IP address, not a name") from None
+    return host
+
+
+def _file_name(name: str) -> str:
+    if not name or "/" in name or name.startswith("."):
+        raise ValueError("must be a file name without folder")
+    return name
+
+
+def _database_url(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    match scheme.partition("+")[0] if found else "":
+        case "sqlite":
+            if not rest.startswith("//"):
+                raise ValueError("needs an absolute path: sqlite:////var/lib/dialmark/dialmark.db")
+            return f"sqlite+aiosqlite://{rest}"
+        case "postgresql" | "postgres":
+            return f"postgresql+psycopg://{rest}"
+    raise ValueError("must begin with sqlite:/// or postgresql://")
+
+
+def _listed(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _or_none(value: object) -> object:
+    return None if value == "" else value
+
+
+Whole = Annotated[int, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
+Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Folder = Annotated[Path, AfterValidator(_absolute)]
+OptionalFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(lambda path: path and _absolute(path))]
+Address = Annotated[str, AfterValidator(_host)]
+Network = IPv4Network | IPv6Network
+
+
+class Section(BaseModel):
+    """One table of the file. The docstring of each becomes its heading comment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class Node(Section):
+    """This machine among those that share a database."""
+
+    name: Word = Field("main", description="Name of this node in records, metrics and health; unique in the database.")
+
+
+class Database(Section):
+    """Where calls, routing and the outbox are kept."""
+
+    url: Annotated[str, AfterValidator(_database_url)] = Field(
+        "sqlite:////var/lib/dialmark/dialmark.db",
+        repr=False,
+        description="`sqlite:////path/file.db` for one node, `postgresql://user@host/name` for several. "
+        "A password belongs into a credential `database.url` or into DIALMARK_DATABASE__URL.",
+    )
+
+
+class Asterisk(Section):
+    """The folders that Dialmark shares with Asterisk on this machine."""
+
+    journal_dir: Folder = Field(
+        Path("/var/log/asterisk/cel-custom"),
+        description="Folder in which Asterisk writes the CEL journal. It must exist, or every row is lost.",
+    )
+    journal_name: Annotated[str, AfterValidator(_file_name)] = Field(
+        "dialmark.csv", description="File name of the journal, the section's name in `cel_custom.conf`."
+    )
+    generated_dir: Folder = Field(
+        Path("/etc/asterisk/dialmark"),
+        description="Folder for the files Dialmark writes for Asterisk: default plan, trunk contexts, trunks.",
+    )
+
+
+class Ami(Section):
+    """The manager interface: health, hanging up, reconciling after a restart. Calls go on without it."""
+
+    enabled: Switch = Field(True, description="Whether to connect at all.")
+    host: Address = Field("127.0.0.1", description="Address of Asterisk's manager; an IP address, no name.")
+    port: Port = Field(5038, description="Port of Asterisk's manager (TCP).")
+    username: Word = Field(
+        "dialmark", description="Account in `manager.conf`; read=call, write=call,reporting suffice."
+    )
+    secret: SecretStr = Field(
+        SecretStr(""), description="The account's secret. Better as a credential `ami.secret` or in `secret_file`."
+    )
+    secret_file: OptionalFile = Field(
+        None, description='File that holds the secret, if `secret` is empty; "" for none. Mode 0640 or stricter.'
+    )
+
+    def password(self) -> str:
+        """The secret, from here or from its file. Raises `SettingsErrors` when the file cannot be read."""
+        if self.secret.get_secret_value() or self.secret_file is None:
+            return self.secret.get_secret_value()
+        try:
+            return self.secret_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            where = str(self.secret_file)
+            raise SettingsErrors([SettingsError(where, "ami.secret_file", f"cannot be read: {reason}")]) from None
+
+
+class Agi(Section):
+    """The FastAGI listener, which Asterisk asks for each call's plan."""
+
+    host: Address = Field(
+        "127.0.0.1", description="Address to listen on. FastAGI has no authentication: keep it on loopback."
+    )
+    port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = Field(
+        4573, description="Port to listen on (TCP); the dialplan's `DM_AGI` must name the same."
+    )
+    backlog: Annotated[int, Field(strict=True, ge=1, le=65_535)] = Field(
+        4096, description="Connections that wait while the daemon hangs; a full one costs every caller 2 s."
+    )
+    answer_seconds: Annotated[Seconds, Field(gt=0, lt=DIALPLAN_SECONDS)] = Field(
+        1.0, description="Seconds for a whole session; the dialplan leaves after 1.5 s, so it must be shorter."
+    )
+    lookup_seconds: Annotated[Seconds, Field(gt=0)] = Field(
+        0.2, description="Seconds for what the answer needs from the database; late means an unknown caller."
+    )
+    max_sessions: Annotated[int, Field(strict=True, ge=1)] = Field(
+        200, description="Sessions at once; more are refused, and those callers take the default plan."
+    )
+
+    @field_validator("lookup_seconds")
+    @classmethod
+    def _before_the_answer(cls, seconds: float, info: ValidationInfo) -> float:
+        if seconds >= info.data.get("answer_seconds", DIALPLAN_SECONDS):
+            raise ValueError("must be below answer_seconds")
+        return seconds
+
+
+class Web(Section):
+    """The two web listeners: the public one for sites' visitors, the admin one for API, pages, metrics and health."""
+
+    host: Address = Field("127.0.0.1", description="Address of the public listener.")
+    port: Port = Field(8080, description="Port of the public listener (TCP).")
+    admin_host: Address = Field(
+        "127.0.0.1", description="Address of the admin listener. Put a proxy with TLS before it to open it up."
+    )
+    admin_port: Port = Field(8081, description="Port of the admin listener (TCP).")
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_listed)] = Field(
+        (), description='Networks whose `X-Forwarded-For` is believed: `["127.0.0.1/32"]` for a proxy on this machine.'
+    )
+
+
+class Journal(Section):
+    """Reading, rotating and keeping the CEL journal, from which all records are made."""
+
+    rotate_bytes: Annotated[int, Field(strict=True, ge=1_000_000)] = Field(
+        67_108_864, description="Size in bytes at which the journal is renamed and a new one begun."
+    )
+    archive_days: Annotated[int, Field(strict=True, ge=1, le=3_650)] = Field(
+        14, description="Days for which passed journals are kept, compressed, for `verify` and `replay`."
+    )
+    batch_milliseconds: Annotated[int, Field(strict=True, ge=1, le=5_000)] = Field(
+        100, description="Milliseconds after which the rows read so far are committed as one transaction."
+    )
+    batch_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
+        500, description="Rows after which they are committed at once; bounds memory while catching up."
+    )
+
+
+class Events(Section):
+    """Events as JSON lines, for programs that would rather read a file than receive webhooks."""
+
+    jsonl_path: OptionalFile = Field(
+        Path("/var/lib/dialmark/events.jsonl"), description='File to append to; "" for none.'
+    )
+    rotate_bytes: Annotated[int, Field(strict=True, ge=100_000)] = Field(
+        67_108_864, description="Size in bytes at which the file is renamed to `.1` and a new one begun."
+    )
+
+
+class Logging(Section):
+    """The daemon's own records, to stderr; SIGHUP puts changes in force."""
+
+    format: Literal["console", "json"] = Field(
+        "console", description="`console` for people, `json` for a log collector; both one line per record."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is written.")
+    mask_numbers: Switch = Field(
+        True, description="Hide the middle of telephone numbers; callers' numbers are personal data."
+    )
+
+
+class Limits(Section):
+    """Bounds on the admin listener; SIGHUP puts changes in force."""
+
+    login_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
+        10, description="Failed log-ins per minute and client address before it is turned away (429)."
+    )
+    api_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
+        600, description="API requests per minute and token before it is turned away (429)."
+    )
+    live_clients: Annotated[int, Field(strict=True, ge=1)] = Field(
+        50, description="Browsers that may follow calls live at once; each holds a connection."
+    )
+
+
+class Caller(Section):
+    """What is told of a caller from the number alone."""
+
+    region: Switch = Field(
+        True,
+        description="Whether to name the caller's region (R89). The tables cost 106 MB of memory; country is free.",
+    )
+
+
+class Settings(Section):
+    """All settings of one node. Frozen: SIGHUP makes a new one and puts it in force, or keeps this."""
+
+    node: Node = Node()
+    database: Database = Database()
+    asterisk: Asterisk = Asterisk()
+    ami: Ami = Ami()
+    agi: Agi = Agi()
+    web: Web = Web()
+    journal: Journal = Journal()
+    events: Events = Events()
+    logging: Logging = Logging()
+    limits: Limits = Limits()
+    caller: Caller = Caller()
+
+
+RELOADABLE = frozenset({"logging", "limits"})
+"""Sections that SIGHUP puts in force; the others need a restart."""
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections by name, in the order of the file."""
+    return {name: cast(type[Section], field.annotation) for name, field in Settings.model_fields.items()}
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read and check everything. `path` None: no file, defaults and environment only.
+
+    Raises `SettingsErrors` with every error of every source; a file that is missing is one.
+    """
+    found = _Found()
+    if path is not None:
+        found.read_file(path)
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        found.read_credentials(Path(directory))
+    found.read_environment(environ)
+    return found.settings()
+
+
+def effective(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What is in force, as plain values (JSON and TOML can carry them all), secrets masked."""
+    values = settings.model_dump(mode="json")
+    for section in values.values():
+        for key, value in section.items():
+            section[key] = "" if value is None else value
+    values["ami"]["secret"] = MASKED if settings.ami.secret.get_secret_value() else ""
+    values["database"]["url"] = _URL_PASSWORD.sub(rf"\1:{MASKED}@", settings.database.url)
+    return values
+
+
+def changes(old: Settings, new: Settings) -> tuple[str, ...]:
+    """Dotted keys whose values differ, in the order of the file."""
+    return tuple(
+        f"{name}.{key}"
+        for name, section in sections().items()
+        for key in section.model_fields
+        if getattr(getattr(old, name), key) != getattr(getattr(new, name), key)
+    )
+
+
+class _Found:
+    """Values from all sources, where each came from, and what is wrong so far."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, object]] = {}
+        self._where: dict[tuple[str, ...], str] = {}
+        self._errors: list[SettingsError] = []
+        self._sections = sections()
+
+    def read_file(self, path: Path) -> None:
+        try:
+            text = path.read_bytes().decode("utf-8")
+            document = tomllib.loads(text)
+        except OSError as error:
+            hint = ", `dialmark init --write` makes it" if isinstance(error, FileNotFoundError) else ""
+            self._error(str(path), "", f"cannot be read: {error.strerror}{hint}")
+        except UnicodeDecodeError as error:
+            self._error(str(path), "", f"is not UTF-8 (byte {error.start})")
+        except tomllib.TOMLDecodeError as error:
+            self._error(str(path), "", f"is not TOML: {error}")
+        else:
+            lines = positions.Positions(text)
+            for name, table in document.items():
+                self._read_table(path, lines, name, table)
+
+    def _read_table(self, path: Path, lines: positions.Positions, name: str, table: object) -> None:
+        where = f"{path}:{lines.line_of((name,))}"
+        if name not in self._sections:
+            guess = problems.closest(name, self._sections) or self._section_with(name)
+            self._errors.append(SettingsError(where, name, "there is no such section", guess))
+        elif not isinstance(table, dict):
+            self._error(where, name, f"is a section, written as [{name}]")
+        else:
+            for key, value in table.items():
+                self._put(name, key, value, f"{path}:{lines.line_of((name, key))}")
+
+    def _section_with(self, key: str) -> str | None:
+        return next(
+            (f"[{name}] {key}" for name, section in self._sections.items() if key in section.model_fields), None
+        )
+
+    def read_credentials(self, directory: Path) -> None:
+        # Other credentials of the unit (vault.key) lie there too: only names of our sections are looked at.
+        for name, key, file in sorted(_credentials(directory)):
+            if name not in self._sections:
+                continue
+            try:
+                text = file.read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError):
+                self._error(f"credential {file.name}", f"{name}.{key}", "cannot be read as text")
+            else:
+                self._put_text(name, key, text, f"credential {file.name}")
+
+    def read_environment(self, environ: Mapping[str, str]) -> None:
+        for variable, text in sorted(environ.items()):
+            match = _VARIABLE.fullmatch(variable)
+            if match is None:
+                continue
+            name, key = match[1].lower(), match[2].lower()
+            where = f"environment variable {variable}"
+            if name in self._sections:
+                self._put_text(name, key, text, where)
+            else:
+                guess = problems.closest(name, self._sections)
+                self._errors.append(SettingsError(where, name, "there is no such section", guess))
+
+    def _put_text(self, name: str, key: str, text: str, where: str) -> None:
+        field = self._sections[name].model_fields.get(key)
+        value: object = text
+        if field is not None:
+            value = _converted(text, field.annotation)
+        self._put(name, key, value, where)
+
+    def _put(self, name: str, key: str, value: object, where: str) -> None:
+        fields = self._sections[name].model_fields
+        if key not in fields:
+            guess = problems.closest(key, fields) or self._section_with(key)
+            self._errors.append(SettingsError(where, f"{name}.{key}", "there is no such setting", guess))
+            return
+        self._values.setdefault(name, {})[key] = value
+        self._where[(name, key)] = where
+
+    def _error(self, where: str, key: str, message: str) -> None:
+        self._errors.append(SettingsError(where, key, message))
+
+    def settings(self) -> Settings:
+        """Raises `SettingsErrors`."""
+        result: Settings | None = None
+        try:
+            result = Settings.model_validate(self._values)
+        except ValidationError as error:
+            self._errors.extend(self._described(error))
+        if self._errors or result is None:
+            raise SettingsErrors(self._errors)
+        return result
+
+    def _described(self, error: ValidationError) -> Iterator[SettingsError]:
+        # One value can break several rules (each member of a union): the first says enough.
+        seen = set()
+        for detail in error.errors(include_url=False, include_context=True, include_input=False):
+            path = tuple(str(part) for part in detail["loc"][:2])
+            if path in seen:
+                continue
+            seen.add(path)
+            choices = self._choices(path)
+            word = self._values.get(path[0], {}).get(path[1])
+            guess = problems.closest(word, choices) if isinstance(word, str) else None
+            yield SettingsError(self._where.get(path, "settings"), ".".join(path), _plain(detail["msg"]), guess)
+
+    def _choices(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        annotation = self._sections[path[0]].model_fields[path[1]].annotation
+        return tuple(choice for choice in get_args(annotation) if isinstance(choice, str))
+
+
+def _credentials(directory: Path) -> Iterator[tuple[str, str, Path]]:
+    if not directory.is_dir():
+        return
+    for file in directory.iterdir():
+        if match := _CREDENTIAL.fullmatch(file.name):
+            yield match[1], match[2], file
+
+
+def _converted(text: str, annotation: object) -> object:
+    """Text from outside the file as the value TOML would give; what does not convert is left for the check."""
+    if annotation is bool:
+        return _WORDS.get(text.strip().lower(), text)
+    if annotation in (int, float):
+        try:
+            return int(text) if annotation is int else float(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _plain(message: str) -> str:
+    """pydantic's words as ours: without the type of exception, in one sentence."""
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return message.rstrip(".")
