@@ -87,5 +87,9 @@ def closest(word: str, choices: Iterable[str]) -> str | None:
         return None
     listed = list(choices)[:_MAX_CHOICES]
     by_lower = {choice.lower(): choice for choice in listed}
-    found = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
+    found = difflib.get_close_matches(word.lower(), list(by_lower), n=3, cutoff=0.6)
+    if not found:
+        return None
+    # Letters in the wrong order are the commonest slip, and difflib rates them low: `aig` is `agi` before `ami`.
+    swapped = next((choice for choice in found if sorted(choice) == sorted(word.lower())), found[0])
+    return by_lower[swapped]

@@ -118,7 +118,7 @@ class LookUps:
     turns: bool = False
     idle_since: bool = False
     region: bool = False
-    """Country and region of the caller; the region costs `numbers.region_of`."""
+    """`caller_region`, by `numbers.region_of`; the country, when not given, `decide` takes from the number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def look_ups(did: str, routing: book.Book) -> LookUps:
         last_agent=route.sticky_days > 0,
         turns=bool(used & {book.Strategy.ROUND_ROBIN, book.Strategy.WEIGHTED}),
         idle_since=book.Strategy.LONGEST_IDLE in used,
-        region=any(condition.regions for condition in conditions),
+        region=any(_is_region_name(region) for condition in conditions for region in condition.regions),
     )
 
 
@@ -297,6 +297,11 @@ def _is_from(regions: frozenset[str], caller: str, history: History) -> bool:
         caller.startswith(region[1:]) if region.startswith("+") else bool(name) and region.casefold() == name
         for region in regions
     )
+
+
+def _is_region_name(region: str) -> bool:
+    """Neither a country code nor an area code; only names need the geocoder."""
+    return len(region) > 2 and not region.startswith("+")
 
 
 def _is_closed(route: book.Route, exception: int, at: datetime, routing: book.Book) -> bool:

@@ -215,6 +215,14 @@ def test_two_agents_cannot_share_a_phone() -> None:
     assert [error.key for error in errors_of(text)] == ["agent.boris.endpoint"]
 
 
+@pytest.mark.parametrize(
+    ("word", "choices", "guess"),
+    [("aig", ("ami", "agi"), "agi"), ("Desk-1", ("desk-1",), "desk-1"), ("zebra", ("desk",), None), ("", ("a",), None)],
+)
+def test_a_guess_prefers_letters_in_the_wrong_order(word: str, choices: tuple[str, ...], guess: str | None) -> None:
+    assert problems.closest(word, choices) == guess
+
+
 @pytest.mark.parametrize("table", ["tracking_number", "ban"])
 def test_a_number_stands_in_one_table_only(table: str) -> None:
     tables = {

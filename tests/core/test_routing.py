@@ -425,9 +425,10 @@ def test_numbers_that_nobody_knows_have_a_default_plan_too() -> None:
         ({"strategy": Strategy.LONGEST_IDLE}, LookUps(idle_since=True)),
         ({"exceptions": (exception(first_time=False),)}, LookUps(calls_before=True)),
         (
-            {"exceptions": (exception(regions=frozenset({"RU"}), strategy=Strategy.ROUND_ROBIN),)},
-            LookUps(turns=True, region=True),
+            {"exceptions": (exception(regions=frozenset({"RU", "+7343"}), strategy=Strategy.ROUND_ROBIN),)},
+            LookUps(turns=True),
         ),
+        ({"exceptions": (exception(regions=frozenset({"Moscow"})),)}, LookUps(region=True)),
     ],
 )
 def test_only_what_the_route_reads_is_looked_up(fields: dict[str, Any], expected: LookUps) -> None:
