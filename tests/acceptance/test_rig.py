@@ -148,6 +148,14 @@ async def test_a_stranger_is_challenged_and_logged(rig: Rig) -> None:
     assert caller.place.host in (rig.node.log / "security.log").read_text(errors="replace")
 
 
+async def test_a_new_endpoint_is_seen(node: AsteriskNode) -> None:
+    """A trunk comes with the generated file, without a restart."""
+    with pytest.raises(TimeoutError):
+        node.until_endpoint("carrier-b", seconds=0.1)
+    node.write("dialmark_pjsip.conf", node.trunk_text("carrier-b", "try"))
+    node.until_endpoint("carrier-b", seconds=3)
+
+
 async def test_load(rig: Rig) -> None:
     rig.callee("desk-1", ring_ms=0, traced=False)
     result = await rig.load("74990000001", rate=40, calls=80)

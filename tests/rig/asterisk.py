@@ -64,7 +64,8 @@ class AsteriskNode:
     Args:
         folder: everything of this node goes below it; see :func:`new_folder`.
         phones: SIP endpoints of the site; each has an address on which a test puts a callee, or nothing.
-        carriers: parties that call in and are called through trunks; each has an address of its own.
+        carriers: parties that call in and are called through trunks; each has an address of its own: a free one for a
+            name, or the one given with it.
         files: text by file name, written over the checkout's: ``extensions_site.conf``, ``queues_site.conf`` ...
         dialplan: text by file name in place of ``dialplans/``; must hold ``extensions.conf``.
         pjsip_site: text appended to ``pjsip_site.conf`` after the phones.
@@ -76,7 +77,7 @@ class AsteriskNode:
         folder: Path,
         *,
         phones: Sequence[str] = ("desk-1", "desk-2", "desk-3", "desk-4"),
-        carriers: Sequence[str] = ("carrier-a", "carrier-b"),
+        carriers: Sequence[str] | Mapping[str, Address] = ("carrier-a", "carrier-b"),
         files: Mapping[str, str] | None = None,
         dialplan: Mapping[str, str] | None = None,
         pjsip_site: str = "",
@@ -95,7 +96,10 @@ class AsteriskNode:
         self.agi = Address("127.0.0.1", ports.free_port())
         self.ami_user, self.ami_secret = "dialmark", "rig-" + "0123456789abcdef" * 2
         self.phones = {name: _place(ports.phone_host(n)) for n, name in enumerate(phones, 1)}
-        self.carriers = {name: _place(ports.carrier_host(n)) for n, name in enumerate(carriers, 1)}
+        if isinstance(carriers, Mapping):
+            self.carriers = dict(carriers)
+        else:
+            self.carriers = {name: _place(ports.carrier_host(n)) for n, name in enumerate(carriers, 1)}
         self.installation = installation()
         self._files = dict(files or {})
         self._dialplan = dict(dialplan) if dialplan is not None else None
@@ -206,6 +210,20 @@ class AsteriskNode:
     def reload_dialplan(self) -> None:
         self.cli("dialplan reload")
 
+    def until_endpoint(self, name: str, seconds: float = 10.0) -> None:
+        """Return when Asterisk knows the SIP endpoint: a trunk comes with a generated file.
+
+        Raises:
+            TimeoutError: it does not within ``seconds``.
+        """
+        processes.wait_until(
+            lambda: "Unable to find" not in self.cli(f"pjsip show endpoint {name}"), seconds, f"an endpoint {name}"
+        )
+
+    def until_idle(self, seconds: float = 10.0) -> None:
+        """Return when no channel is up: the journal of all calls so far is complete."""
+        processes.wait_until(lambda: self.channels() == 0, seconds, "no channel up")
+
     def channels(self) -> int:
         """Channels that are up now."""
         found = re.search(r"(\d+) active channel", self.cli("core show channels count"))
@@ -264,6 +282,8 @@ class AsteriskNode:
             texts |= {path.name: path.read_text() for path in (ROOT / "dialplans").glob("*.conf")}
         else:
             texts |= self._dialplan
+        # Replaced rather than set again in extensions_site.conf: a reload would set the first value for a moment.
+        texts["extensions.conf"] = re.sub(r"(?m)^DM_AGI = .*$", f"DM_AGI = {self.agi}", texts["extensions.conf"])
         texts["asterisk.conf"] = self._asterisk_conf(texts["asterisk.conf"])
         texts["pjsip_transport.conf"] = "".join(
             f"[rig-{protocol}]\ntype = transport\nprotocol = {protocol}\nbind = {self.sip}\n\n"

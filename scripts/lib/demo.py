@@ -1,0 +1,294 @@
+"""Asterisk, the daemon and SIP parties on loopback; real calls, and their records against what was expected.
+
+``python scripts/lib/demo.py [--once]``, started by ``scripts/demo``. Everything lives in one folder below /tmp and is
+gone at the end. The routing is ``config/routing.example.toml``, whose numbers say which call is theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.rig import Address, AsteriskNode, Behaviour, Rig
+from tests.rig.asterisk import new_folder
+from tests.rig.ports import free_port
+from tests.rig.processes import guarded, stop
+
+ROOT = Path(__file__).resolve().parents[2]
+# As config/routing.example.toml has it.
+CARRIERS = {"carrier-a": Address("127.0.0.2", 5070)}
+PHONES = ("desk-1", "desk-2")
+START_SECONDS = 30.0
+RECORD_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the demo and the record it must leave."""
+
+    title: str
+    number: str
+    outcome: str
+    source: str | None = None
+    caller: str = "+79161234567"
+    parties: Mapping[str, Behaviour] = field(default_factory=dict)
+    """Who is there and what he does; everybody else is absent."""
+    ring_ms: int = 700
+    hold_ms: int = 1200
+    patience_ms: int | None = None
+    answered_by: str | None = None
+    """Endpoint of the agent."""
+
+
+ANSWER, BUSY, RINGS, DECLINE = Behaviour.ANSWER, Behaviour.BUSY, Behaviour.RING_FOR_EVER, Behaviour.DECLINE
+CALLS = (
+    Call(
+        "answered", "+74990000001", "answered", "google-ads", "+79161110001", {"desk-1": ANSWER}, answered_by="desk-1"
+    ),
+    Call(
+        "busy, the reserve answers",
+        "+74990000002",
+        "answered",
+        "yandex-direct",
+        "+79161110002",
+        {"desk-1": BUSY, "desk-2": ANSWER},
+        answered_by="desk-2",
+    ),
+    Call(
+        "no answer, the reserve answers",
+        "+74990000003",
+        "answered",
+        "radio-energy",
+        "+79161110003",
+        {"desk-1": RINGS, "desk-2": ANSWER},
+        answered_by="desk-2",
+    ),
+    Call(
+        "ring group",
+        "+74990000004",
+        "answered",
+        "radio-jazz",
+        "+79161110004",
+        {"desk-1": RINGS, "desk-2": ANSWER},
+        answered_by="desk-2",
+    ),
+    Call(
+        "the caller gives up",
+        "+74990000001",
+        "abandoned",
+        "google-ads",
+        "+79161110005",
+        {"desk-1": RINGS},
+        patience_ms=2500,
+    ),
+    Call("after hours", "+74990000005", "after_hours", "billboard", "+79161110006"),
+    Call(
+        "nobody takes it", "+74990000006", "rejected", "leaflet", "+79161110007", {"desk-1": DECLINE, "desk-2": DECLINE}
+    ),
+    Call("banned caller", "+74990000001", "banned", "google-ads", "+74957770001", {"desk-1": ANSWER}),
+)
+
+
+class Daemon:
+    """``dialmark run`` beside a node, and the command line on the same configuration."""
+
+    def __init__(self, node: AsteriskNode) -> None:
+        self.node = node
+        self.admin = Address("127.0.0.1", free_port())
+        self.public = Address("127.0.0.1", free_port())
+        self.config = node.folder / "dialmark.toml"
+        self.state = node.folder / "state"
+        self.state.mkdir(mode=0o750)
+        self.config.write_text(self._settings())
+        self.config.chmod(0o640)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _settings(self) -> str:
+        node = self.node
+        return f"""[node]
+name = "demo"
+[database]
+url = "sqlite:///{self.state}/dialmark.db"
+[asterisk]
+journal_dir = "{node.journal.parent}"
+journal_name = "{node.journal.name}"
+generated_dir = "{node.etc}"
+[ami]
+host = "{node.ami.host}"
+port = {node.ami.port}
+username = "{node.ami_user}"
+secret = "{node.ami_secret}"
+[agi]
+host = "{node.agi.host}"
+port = {node.agi.port}
+[web]
+port = {self.public.port}
+admin_port = {self.admin.port}
+[events]
+jsonl_path = "{self.state}/events.jsonl"
+"""
+
+    def start(self) -> None:
+        """Return at once; :meth:`until_ready` waits."""
+        with (self.node.folder / "daemon.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                guarded(self._command("run")), env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    async def until_ready(self) -> None:
+        """Return when ``/readyz`` says 200.
+
+        Raises:
+            RuntimeError: the daemon ended or is not ready in time; the text holds its log.
+        """
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while not await asyncio.to_thread(self._is_ready):
+            has_ended = self._process is not None and self._process.poll() is not None
+            if has_ended or asyncio.get_running_loop().time() > deadline:
+                raise RuntimeError("the daemon did not become ready:\n" + self.log())
+            await asyncio.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def run(self, *arguments: str) -> str:
+        """Output of one command.
+
+        Raises:
+            RuntimeError: it ended with another code than 0; the text is what it said.
+        """
+        done = subprocess.run(
+            self._command(*arguments), env=self._environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"dialmark {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def records(self) -> list[dict[str, Any]]:
+        """All call records, as documents."""
+        found: list[dict[str, Any]] = json.loads(self.run("calls", "list", "--format", "json"))
+        return found
+
+    def log(self) -> str:
+        """The end of the daemon's log."""
+        return "\n".join((self.node.folder / "daemon.log").read_text(errors="replace").splitlines()[-30:])
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the drain."""
+        if self._process is not None:
+            stop(self._process, 30)
+            self._process = None
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "gateway", "--config", str(self.config), *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIALMARK_")}
+        return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def say(text: str) -> None:
+    """A line for the person who watches, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def judge(call: Call, records: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with the record of a call; nothing when it is as expected."""
+    mine = [record for record in records if record["caller"]["number"] == call.caller]
+    if len(mine) != 1:
+        return [f"{len(mine)} records"]
+    record = mine[0]
+    agent = next((a.get("destination") for a in record["attempts"] if a["outcome"] == "answered"), None)
+    seen = {
+        "outcome": record["outcome"],
+        "source": record["attribution"]["source"],
+        "number": record["tracking"]["number"],
+    }
+    wanted = {"outcome": call.outcome, "source": call.source, "number": call.number}
+    wrong = [f"{key} {seen[key]}, not {wanted[key]}" for key in wanted if seen[key] != wanted[key]]
+    if (agent is not None) != (call.answered_by is not None):
+        wrong.append(f"answered by {agent}")
+    return wrong
+
+
+async def place(rig: Rig, daemon: Daemon, call: Call) -> list[str]:
+    """Make the call, wait for its record, print a line."""
+    for name in PHONES:
+        rig.callee(name, call.parties.get(name, Behaviour.DEAD), ring_ms=call.ring_ms, tone_hz=None)
+    result = await rig.call(
+        call.number.removeprefix("+"), caller=call.caller, hold_ms=call.hold_ms, patience_ms=call.patience_ms
+    )
+    deadline = asyncio.get_running_loop().time() + RECORD_SECONDS
+    while wrong := judge(call, await asyncio.to_thread(daemon.records)):
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(0.2)
+    mark = "✓" if not wrong else "✗"
+    say(
+        f"  {mark} {call.title:32} {call.number}  SIP {result.status}  {call.outcome if not wrong else '; '.join(wrong)}",
+        flush=True,
+    )
+    return wrong
+
+
+async def demo(*, once: bool) -> int:
+    """Exit code."""
+    say("\033[1m▶ Asterisk\033[0m")
+    node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
+    daemon = Daemon(node)
+    try:
+        node.start()
+        say(f"  {node.installation.version}, SIP on {node.sip}")
+        say("\033[1m▶ Dialmark\033[0m")
+        daemon.start()
+        await daemon.until_ready()
+        say(daemon.run("apply", str(ROOT / "config" / "routing.example.toml")).rstrip())
+        # The trunk reaches Asterisk by the generated files, a second after the revision.
+        await asyncio.to_thread(node.until_endpoint, "carrier-a")
+        say("\033[1m▶ calls\033[0m")
+        async with Rig(node) as rig:
+            outcomes = [await place(rig, daemon, call) for call in CALLS]
+        say(daemon.run("calls", "list"))
+        if not once:
+            say(f"web page: http://{daemon.admin}/   (Ctrl-C ends)")
+            await asyncio.Event().wait()
+        good = sum(not wrong for wrong in outcomes)
+        say(f"{good} of {len(outcomes)} calls as expected")
+        return 0 if good == len(outcomes) else 1
+    finally:
+        daemon.stop()
+        node.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--once", action="store_true", help="end after the calls; exit code 1 unless all are as expected"
+    )
+    options = parser.parse_args()
+    try:
+        return asyncio.run(demo(once=options.once))
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
