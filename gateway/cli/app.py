@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import calls, context, explain, numbers, routing, tokens
+from gateway.cli import calls, context, doctor, explain, numbers, routing, service, tokens
 
 app = typer.Typer(
     name="dialmark",
@@ -43,6 +43,10 @@ def root(
         raise typer.Exit
 
 
+app.command()(service.run)
+app.command()(service.check)
+app.command()(service.health)
+app.command()(doctor.doctor)
 app.command()(routing.apply)
 app.add_typer(routing.app, name="routing")
 app.command()(explain.explain)

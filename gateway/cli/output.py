@@ -58,6 +58,7 @@ def listing(
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
     """Print a table: as wide as the terminal, and as wide as its text when piped, so that no row is ever cut there."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -67,16 +68,14 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
     for row in rows:
         cells = [row.get(column.table_key or column.key) for column in columns]
         drawn.add_row(*(Text(plain(_cell(cell))) for cell in cells))
-    console().print(drawn)
-
-
-def console() -> Any:
-    """A rich console on stdout; without a terminal it has no colours and no width."""
-    from rich.console import Console
-
     if sys.stdout.isatty():
-        return Console(highlight=False, soft_wrap=False)
-    return Console(file=sys.stdout, width=10_000, highlight=False, no_color=True, legacy_windows=False)
+        Console(highlight=False).print(drawn)
+        return
+    piped = Console(width=10_000, highlight=False, no_color=True)
+    with piped.capture() as captured:
+        piped.print(drawn)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def json_document(value: object) -> None:

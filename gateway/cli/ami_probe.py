@@ -1,0 +1,106 @@
+"""A look at Asterisk through AMI with pyst2: the second, independent client beside the daemon's own.
+
+pyst2 waits for replies without end and matches them by order, so the whole conversation runs in a thread that is left
+to itself when its time is over. Only for short-lived commands.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+SECONDS = 8.0
+
+
+@dataclass(slots=True)
+class Interview:
+    """What Asterisk said. `problem` is None when the login worked; the answers then are complete."""
+
+    problem: str | None = None
+    title: str = ""
+    version: str = ""
+    """Of Asterisk, like `22.10.1`; "" when the account may not ask."""
+    refused: list[str] = field(default_factory=list)
+    """Actions that the account should have and has not."""
+    excessive: list[str] = field(default_factory=list)
+    """Rights that it has and should not have."""
+    values: dict[str, str | None] = field(default_factory=dict)
+    """Global variables and functions asked for; None when not set."""
+
+
+def interview(
+    host: str, port: int, user: str, secret: str, expressions: Sequence[str], *, seconds: float = SECONDS
+) -> Interview:
+    """Log in, ask for the version and the value of each of `expressions`, log off. Never raises, never hangs."""
+    found = Interview()
+    done = threading.Event()
+
+    def converse() -> None:
+        try:
+            _converse(found, host, port, user, secret, expressions)
+        except Exception as error:
+            found.problem = _said(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=converse, name="ami interview", daemon=True).start()
+    if not done.wait(seconds):
+        return Interview(problem=f"no answer within {seconds:.0f} s")
+    return found
+
+
+def _converse(found: Interview, host: str, port: int, user: str, secret: str, expressions: Sequence[str]) -> None:
+    with warnings.catch_warnings():
+        # Written for older Pythons: Thread.setDaemon.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # By name: type checkers would look into the folder `asterisk/` of the working copy.
+        session = import_module("asterisk.manager").Manager()
+    session.connect(host, port)
+    found.title = session.title or ""
+    session.login(user, secret)
+    try:
+        _ask(found, session, expressions)
+    finally:
+        session.logoff()
+
+
+def _ask(found: Interview, session: Any, expressions: Sequence[str]) -> None:
+    settings = _action(session, Action="CoreSettings")
+    if _is_success(settings):
+        found.version = str(settings.get_header("AsteriskVersion") or "").split("+")[0].split("~")[0]
+    else:
+        found.refused.append("CoreSettings")
+    if not _is_success(_action(session, Action="CoreStatus")):
+        found.refused.append("CoreStatus")
+    # A harmless question that only an account with too many rights gets an answer to.
+    if _is_success(_action(session, Action="Command", Command="core show uptime")):
+        found.excessive.append("command")
+    for expression in expressions:
+        reply = _action(session, Action="Getvar", Variable=expression)
+        if not _is_success(reply):
+            found.refused.append("Getvar")
+            return
+        found.values[expression] = str(reply.get_header("Value") or "") or None
+
+
+def _action(session: Any, **headers: str) -> Any:
+    # A new dict each time: pyst2's own default argument is shared between calls.
+    return session.send_action(dict(headers))
+
+
+def _is_success(reply: Any) -> bool:
+    return str(reply.get_header("Response") or "") == "Success"
+
+
+def _said(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    match type(error).__name__:
+        case "ManagerAuthException":
+            return f"login refused ({text})"
+        case "ManagerSocketException" | "ConnectionRefusedError":
+            return f"no connection ({text})"
+    return text
