@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import structlog
 
 from gateway import store
 from gateway.core import book, numbers, routing
-from gateway.pbx import dialvars
+from gateway.pbx import agi, dialvars
 from gateway.store import calls
 
 log = structlog.get_logger()
@@ -54,16 +54,37 @@ class Router:
         self._book = routing_book
         self._encoded = {}
 
-    async def answer(self, call_id: str, did: str, caller: str, trunk: str) -> Sequence[tuple[str, str]] | None:
+    def answer(self, request: agi.AgiRequest) -> agi.Pairs | Awaitable[agi.Pairs | None] | None:
         """The plan as channel variables; None = no book yet, the dialplan knows what to do.
 
-        `did` and `caller` are E.164 digits as the dialplan filtered them; anything else is routed like an unknown.
+        Arguments are call id, DID, caller and trunk as the dialplan filtered them. Most routes need nothing from the
+        database: they are answered at once, which is why this is no coroutine.
         """
         routing_book = self._book
-        if routing_book is None:
+        if routing_book is None or len(request.arguments) < 3:
             return None
+        call_id, did, caller, *rest = request.arguments
+        trunk = rest[0] if rest else ""
         question = routing.Question(call_id=call_id, did=did, caller=caller, at=self._now(), trunk=trunk or None)
-        history = await self._history(question, routing_book)
+        wanted = routing.look_ups(did, routing_book)
+        history = self._known(question, wanted)
+        if wanted.calls_before or wanted.last_agent or wanted.idle_since:
+            return self._answer_after_look_up(question, routing_book, wanted, history)
+        return self._plan(question, routing_book, history)
+
+    async def _answer_after_look_up(
+        self, question: routing.Question, routing_book: book.Book, wanted: routing.LookUps, known: routing.History
+    ) -> agi.Pairs:
+        try:
+            async with asyncio.timeout(self._lookup_seconds):
+                history = await self._looked_up(question, routing_book, wanted, known)
+        except (TimeoutError, store.StoreError) as error:
+            self.late_look_ups += 1
+            log.warning("caller look-up failed, routed as unknown", call_id=question.call_id, error=repr(error))
+            history = known
+        return self._plan(question, routing_book, history)
+
+    def _plan(self, question: routing.Question, routing_book: book.Book, history: routing.History) -> agi.Pairs:
         plan = routing.decide(question, routing_book, history)
         if plan.route is not None:
             self._turns[plan.route] += 1
@@ -80,32 +101,22 @@ class Router:
         self._encoded[id(plan)] = (plan, variables)
         return variables
 
-    async def _history(self, question: routing.Question, routing_book: book.Book) -> routing.History:
-        wanted = routing.look_ups(question.did, routing_book)
-        number = f"+{question.caller}" if question.caller else ""
+    def _known(self, question: routing.Question, wanted: routing.LookUps) -> routing.History:
+        """What is known of the call without asking the database."""
         country = region = None
-        if wanted.region and number:
-            country = numbers.country_of(number)
-            region = numbers.region_of(number, "en")
-        known = routing.History(turns=self._turns, caller_country=country, caller_region=region)
-        if not (wanted.calls_before or wanted.last_agent or wanted.idle_since):
-            return known
-        try:
-            async with asyncio.timeout(self._lookup_seconds):
-                return await self._looked_up(question, routing_book, wanted, number, known)
-        except (TimeoutError, store.StoreError) as error:
-            self.late_look_ups += 1
-            log.warning("caller look-up failed, routed as unknown", call_id=question.call_id, error=repr(error))
-            return known
+        if wanted.region and question.caller:
+            country = numbers.country_of(f"+{question.caller}")
+            region = numbers.region_of(f"+{question.caller}", "en")
+        return routing.History(turns=self._turns, caller_country=country, caller_region=region)
 
     async def _looked_up(
         self,
         question: routing.Question,
         routing_book: book.Book,
         wanted: routing.LookUps,
-        number: str,
         known: routing.History,
     ) -> routing.History:
+        number = f"+{question.caller}" if question.caller else ""
         calls_before, last, idle = None, None, {}
         async with self._database.read() as connection:
             if wanted.calls_before and number:

@@ -39,6 +39,7 @@ class JournalFile:
     """Hash of its first bytes, as the reader defines it."""
     name: str
     size: int
+    """Bytes of it whose rows are stored."""
     state: FileState
     first_row_us: int | None
     last_row_us: int | None

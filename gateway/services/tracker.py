@@ -1,0 +1,417 @@
+"""Journal to records: reads what Asterisk wrote, folds the calls it touches, and stores each batch as one transaction.
+
+The transaction holds changed calls and attempts, their events, the raw rows of calls still open, and the position. So a
+crash repeats a batch and never loses or doubles one. Calls that a killed Asterisk left open are closed when the journal
+shows a new run of it, or when AMI says that their channel has been gone for 10 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from gateway import store
+from gateway.core import book, calls, grouping, records, restarts
+from gateway.core.rows import Row
+from gateway.pbx import journal, journalfiles
+from gateway.services import filing
+from gateway.store import calls as stored_calls
+from gateway.store import journal as stored_journal
+from gateway.store import outbox
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+
+LINGER_US = 5_000_000
+"""A closed call is kept in memory for so long, for rows that stand a little out of order."""
+GONE_US = 10_000_000
+"""A channel that AMI has not seen for so long, and that wrote no row meanwhile, is gone."""
+ALIVE_CHECK_US = 2_000_000
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def progress(files: Iterable[stored_journal.JournalFile]) -> dict[str, int]:
+    """How far each known journal file has been stored, by fingerprint: what the reader starts from."""
+    read: dict[str, int] = {}
+    for file in files:
+        read[file.fingerprint] = max(read.get(file.fingerprint, 0), file.size)
+    return read
+
+
+BookOf = Callable[[int | None], Awaitable[book.Book | None]]
+"""The routing book of a revision, None = the one in force."""
+
+
+class Alive(Protocol):
+    """What AMI says is up: unique ids of all channels, and when Asterisk started (microseconds since the epoch)."""
+
+    unique_ids: frozenset[str]
+    started_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where the tracker's work goes besides the store. All are called after the commit and must not block."""
+
+    changed: Callable[[Mapping[str, Any]], None]
+    """A record that changed."""
+    events_added: Callable[[], None]
+    targets: Sequence[str] = ()
+    """Delivery targets of events."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A group of rows that is one call, while it is open and a little longer."""
+
+    key: str
+    rows: list[Row] = field(default_factory=list)
+    unsaved: list[stored_journal.OpenRow] = field(default_factory=list)
+    has_open_rows: bool = False
+    facts: calls.CallFacts | None = None
+    closing: calls.Closing | None = None
+    saved: stored_calls.Saved | None = None
+    calls_before: int | None = None
+    absent_since_us: int | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.facts is not None and self.facts.is_closed
+
+    @property
+    def last_row_us(self) -> int:
+        return max(row.at_us for row in self.rows)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one transaction writes. Without a batch it only closes calls."""
+
+    batch: journalfiles.Batch | None
+    file_id: int = 0
+    filed: list[filing.Filed] = field(default_factory=list)
+    open_rows: list[stored_journal.OpenRow] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    closings: list[stored_journal.Closing] = field(default_factory=list)
+    damaged: list[stored_journal.DamagedRow] = field(default_factory=list)
+
+
+class Tracker:
+    """Owns the journal of one node. `run` is a root task: when it ends, the daemon ends."""
+
+    def __init__(
+        self,
+        database: store.Database,
+        reader: journalfiles.JournalReader,
+        *,
+        node: str,
+        book_of: BookOf,
+        outlets: Outlets,
+        alive: Callable[[], Awaitable[Alive | None]],
+        now_us: Callable[[], int],
+        batch_seconds: float = 0.1,
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._node = node
+        self._book_of = book_of
+        self._outlets = outlets
+        self._alive = alive
+        self._now_us = now_us
+        self._batch_seconds = batch_seconds
+        self._grouping = grouping.Grouping()
+        self._restarts = restarts.RestartWatch()
+        self._calls: dict[str, _Call] = {}
+        self._lingering: deque[tuple[int, str]] = deque()
+        self._next_alive_check_us = 0
+        self._file_ids: dict[str, int] = {}
+        self.last_row_us: int | None = None
+        self.is_caught_up = False
+        self.problem: str | None = None
+        """Why records are not written at the moment; None = all is well."""
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that are up."""
+        return sum(not call.is_closed for call in self._calls.values())
+
+    async def restore(self) -> list[Mapping[str, Any]]:
+        """Takes up the open calls where the last run left them; gives their records, for the live board."""
+        async with self._database.read() as connection:
+            rows = await stored_journal.open_rows(connection, self._node)
+        for stored in rows:
+            call = self._calls.setdefault(stored.group, _Call(stored.group, has_open_rows=True))
+            call.rows += _rows_of(stored.line)
+        for key, call in self._calls.items():
+            self._grouping.adopt(key, call.rows)
+            for row in call.rows:
+                self._restarts.seen(row.unique_id)
+            call.facts = calls.fold(call.rows)
+        ids = [call.facts.call_id for call in self._calls.values() if call.facts]
+        async with self._database.read() as connection:
+            saved = await stored_calls.saved(connection, ids)
+        documents = []
+        for call in self._calls.values():
+            if call.facts is None:
+                continue
+            call.saved = saved.get(call.facts.call_id)
+            call.calls_before = call.saved.calls_before if call.saved else None
+            documents.append(await self._document(call, call.facts))
+        return documents
+
+    async def _document(self, call: _Call, facts: calls.CallFacts) -> Mapping[str, Any]:
+        return records.record(
+            facts,
+            await self._book_of(facts.plan_revision),
+            revision=call.saved.revision if call.saved else 1,
+            calls_before=call.calls_before,
+            node=self._node,
+        )
+
+    async def run(self) -> None:
+        """Never returns; raises when the journal cannot be read at all."""
+        while True:
+            if not await self.step():
+                await asyncio.sleep(self._batch_seconds)
+
+    async def step(self) -> bool:
+        """Reads and stores one batch. Returns whether more is waiting, so that catching up does not pause."""
+        batch = await self._reader.next_batch(self._now_us())
+        touched: dict[str, _Call] = {}
+        work = _Work(batch)
+        if batch is not None:
+            work.file_id = await self._file_id(batch)
+            touched = self._take(batch, work.file_id)
+            work.damaged = self._quarantined(batch, work.file_id)
+        await self._close_the_gone(touched)
+        if batch is None and not touched:
+            self._forget_closed()
+            self.is_caught_up = True
+            await self._tidy()
+            return False
+        await self._file(touched.values(), work)
+        await self._with_patience(lambda: self._write(work))
+        self._settle(touched.values(), work)
+        return batch is not None and batch.end < batch.file.size
+
+    async def _tidy(self) -> None:
+        """Rotation and archive can wait for space or rights; records cannot."""
+        try:
+            await self._reader.tidy(self._now_us())
+        except OSError as error:
+            log.warning("journal not rotated or archived", error=str(error))
+
+    async def _file_id(self, batch: journalfiles.Batch) -> int:
+        """The store's number of the batch's file, entered when it is first seen."""
+        fingerprint = batch.file.fingerprint
+        if fingerprint not in self._file_ids:
+            self._file_ids[fingerprint] = await self._with_patience(lambda: self._enter(batch))
+        return self._file_ids[fingerprint]
+
+    async def _enter(self, batch: journalfiles.Batch) -> int:
+        async with self._database.begin() as tx:
+            return await stored_journal.enter_file(
+                tx,
+                node=self._node,
+                device=batch.file.device,
+                inode=batch.file.inode,
+                fingerprint=batch.file.fingerprint,
+                name=batch.file.path.name,
+                size=batch.start,
+            )
+
+    def _take(self, batch: journalfiles.Batch, file_id: int) -> dict[str, _Call]:
+        """Puts the batch's rows to their calls; returns the calls that changed."""
+        touched: dict[str, _Call] = {}
+        for line in batch.lines:
+            row = line.row
+            if self._restarts.is_restart(row):
+                self._close_all_before(row.at_us, touched)
+            key = self._grouping.assign(row)
+            if key is None:
+                continue
+            call = self._calls.get(key)
+            if call is None:
+                if not self._grouping.is_open(key):
+                    continue
+                call = self._calls[key] = _Call(key)
+            call.rows.append(row)
+            call.absent_since_us = None
+            call.unsaved.append(stored_journal.OpenRow(file_id, line.offset, key, line.raw))
+            touched[key] = call
+        if batch.lines:
+            self.last_row_us = batch.lines[-1].row.at_us
+        return touched
+
+    def _quarantined(self, batch: journalfiles.Batch, file_id: int) -> list[stored_journal.DamagedRow]:
+        for place in batch.damaged:
+            log.warning("journal row damaged", offset=place.offset, reason=place.damaged.reason)
+        now_us = self._now_us()
+        return [
+            stored_journal.DamagedRow(file_id, place.offset, place.damaged.raw, place.damaged.reason, now_us)
+            for place in batch.damaged
+        ]
+
+    def _close_all_before(self, at_us: int, touched: dict[str, _Call]) -> None:
+        """Asterisk began a new run: what was open before it is over."""
+        for call in self._calls.values():
+            if not call.is_closed and call.last_row_us <= at_us:
+                call.closing = calls.Closing(call.last_row_us, "asterisk restarted")
+                touched[call.key] = call
+
+    async def _close_the_gone(self, touched: dict[str, _Call]) -> None:
+        """Asks AMI for the channels of open calls that have been silent for a while."""
+        now_us = self._now_us()
+        if now_us < self._next_alive_check_us or not self.is_caught_up:
+            return
+        self._next_alive_check_us = now_us + ALIVE_CHECK_US
+        silent = [
+            call
+            for call in self._calls.values()
+            if not call.is_closed and call.key not in touched and now_us - call.last_row_us > ALIVE_CHECK_US
+        ]
+        if not silent:
+            return
+        alive = await self._alive()
+        if alive is None:
+            return
+        for call in silent:
+            if call.key in alive.unique_ids:
+                call.absent_since_us = None
+                continue
+            if call.absent_since_us is None:
+                call.absent_since_us = now_us
+            is_gone = now_us - call.absent_since_us >= GONE_US
+            if is_gone or call.last_row_us < alive.started_at_us:
+                call.closing = calls.Closing(call.last_row_us, "channel gone")
+                touched[call.key] = call
+
+    async def _file(self, touched: Iterable[_Call], work: _Work) -> None:
+        """Folds the touched calls and prepares what is to be written of them."""
+        changed: list[tuple[_Call, calls.CallFacts]] = []
+        for call in touched:
+            call.facts = calls.fold(call.rows, closed=call.closing)
+            if call.facts is not None:
+                changed.append((call, call.facts))
+            if call.is_closed:
+                work.closed.append(call.key)
+            else:
+                work.open_rows += call.unsaved
+            if call.closing is not None and call.facts is not None and call.facts.ended_by is calls.EndedBy.CRASH:
+                work.closings.append(
+                    stored_journal.Closing(call.facts.call_id, call.closing.at_us, call.closing.reason)
+                )
+        await self._learn(changed)
+        now_us = self._now_us()
+        for call, facts in changed:
+            filed = filing.file(
+                facts,
+                await self._book_of(facts.plan_revision),
+                node=self._node,
+                saved=call.saved,
+                calls_before=call.calls_before,
+                now_us=now_us,
+            )
+            if filed is not None:
+                work.filed.append(filed)
+
+    async def _learn(self, changed: Sequence[tuple[_Call, calls.CallFacts]]) -> None:
+        """Asks the store, in two statements for the batch, what it knows of new calls and of their callers."""
+        new = {facts.call_id: (call, facts) for call, facts in changed if call.saved is None}
+        if not new:
+            return
+        asked = [
+            stored_calls.Question(facts.call_id, number, facts.started_at_us)
+            for call, facts in new.values()
+            if call.calls_before is None
+            and facts.direction is calls.Direction.INBOUND
+            and (number := records.e164(facts.caller))
+        ]
+        saved, before = await self._with_patience(lambda: self._look_up(list(new), asked))
+        for call_id, (call, _) in new.items():
+            call.saved = saved.get(call_id)
+            call.calls_before = before.get(call_id, call.calls_before)
+
+    async def _look_up(
+        self, ids: Sequence[str], asked: Sequence[stored_calls.Question]
+    ) -> tuple[Mapping[str, stored_calls.Saved], Mapping[str, int]]:
+        async with self._database.read() as connection:
+            saved = await stored_calls.saved(connection, ids)
+            return saved, await stored_calls.history_of_callers(connection, asked) if asked else {}
+
+    async def _write(self, work: _Work) -> None:
+        events = [event for filed in work.filed for event in filed.events]
+        async with self._database.begin() as tx:
+            if work.batch is not None:
+                end = work.batch.end
+                await stored_journal.update_file(tx, work.file_id, size=end, last_row_us=self.last_row_us)
+                await stored_journal.set_position(tx, self._node, stored_journal.Position(work.file_id, end))
+            await stored_calls.save(tx, [filed.row for filed in work.filed])
+            if events:
+                await outbox.add(tx, events, self._outlets.targets)
+            if work.open_rows:
+                await stored_journal.add_open_rows(tx, self._node, work.open_rows)
+            if work.closed:
+                await stored_journal.delete_open_rows(tx, self._node, work.closed)
+            if work.closings:
+                await stored_journal.close_calls(tx, work.closings)
+            if work.damaged:
+                await stored_journal.quarantine(tx, work.damaged)
+
+    async def _with_patience(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeats store work until it succeeds: the journal waits for us, so nothing is lost meanwhile."""
+        pauses = iter(RETRY_SECONDS)
+        while True:
+            try:
+                result = await work()
+            except store.StoreUnavailable as error:
+                if self.problem is None:
+                    log.error("records not stored, will be tried again", error=str(error))
+                self.problem = str(error)
+                await asyncio.sleep(next(pauses, RETRY_SECONDS[-1]))
+                continue
+            if self.problem is not None:
+                log.info("records are stored again")
+                self.problem = None
+            return result
+
+    def _settle(self, touched: Iterable[_Call], work: _Work) -> None:
+        """After the commit: remember what is stored, let go of closed calls, tell the outlets."""
+        filed_of = {filed.row.call_id: filed for filed in work.filed}
+        for call in touched:
+            call.has_open_rows = call.has_open_rows or bool(call.unsaved)
+            call.unsaved.clear()
+            filed = filed_of.get(call.facts.call_id) if call.facts else None
+            if filed is not None:
+                row = filed.row
+                call.saved = stored_calls.Saved(
+                    row.revision, row.content_hash, row.announced, row.state, row.calls_before
+                )
+            if call.is_closed:
+                self._lingering.append((self._now_us() + LINGER_US, call.key))
+        self._forget_closed()
+        for filed in work.filed:
+            self._outlets.changed(filed.document)
+        if any(filed.events for filed in work.filed):
+            self._outlets.events_added()
+
+    def _forget_closed(self) -> None:
+        """Drops closed calls whose late rows are no longer expected, so that memory follows the open calls."""
+        now_us = self._now_us()
+        while self._lingering and self._lingering[0][0] <= now_us:
+            _, key = self._lingering.popleft()
+            call = self._calls.get(key)
+            if call is not None and call.is_closed:
+                del self._calls[key]
+                self._grouping.close(key)
+
+
+def _rows_of(line: bytes) -> Iterable[Row]:
+    parsed = journal.parse_line(line)
+    return parsed.recovered if isinstance(parsed, journal.Damaged) else (parsed,)
