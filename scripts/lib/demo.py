@@ -238,11 +238,8 @@ async def place(rig: Rig, daemon: Daemon, call: Call) -> list[str]:
         if asyncio.get_running_loop().time() > deadline:
             break
         await asyncio.sleep(0.2)
-    mark = "✓" if not wrong else "✗"
-    say(
-        f"  {mark} {call.title:32} {call.number}  SIP {result.status}  {call.outcome if not wrong else '; '.join(wrong)}",
-        flush=True,
-    )
+    said = "; ".join(wrong) or call.outcome
+    say(f"  {'✗' if wrong else '✓'} {call.title:32} {call.number}  SIP {result.status}  {said}")
     return wrong
 
 
