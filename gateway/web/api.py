@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +18,7 @@ from gateway.core import book
 from gateway.store import calls, routing
 from gateway.web import auth, parts, problems, routes, schemas, streams
 
+_CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
 CALL_ID = "{call_id:[0-9a-fA-F-]{36}}"
 
 Named = book.Site | book.Source | book.Destination | book.Agent
@@ -205,12 +207,12 @@ def encode_cursor(cursor: calls.Cursor) -> str:
 
 def decode_cursor(text: str) -> calls.Cursor:
     """The cursor of `encode_cursor`. Raises Problem `invalid-query` for anything else."""
+    padded = text + "=" * (-len(text) % 4)
     try:
-        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-        started, _, call_id = decoded.partition(":")
-        if len(started) > 18 or len(call_id) > 64:
-            raise ValueError("too long")
-        return calls.Cursor(int(started), call_id)
-    except (binascii.Error, ValueError, UnicodeError):
-        problem = [{"field": "after", "message": "not a cursor of this API"}]
-        raise problems.Problem("invalid-query", errors=problem) from None
+        decoded = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        decoded = ""
+    found = _CURSOR.fullmatch(decoded)
+    if found is None:
+        raise problems.Problem("invalid-query", errors=[{"field": "after", "message": "not a cursor of this API"}])
+    return calls.Cursor(int(found[1]), found[2])

@@ -209,7 +209,7 @@ def _html(
     request: web.Request, template: str, context: dict[str, Any], *, status: int = 200, headers: Any = None
 ) -> web.Response:
     text = _templates.get_template(template).render(context)
-    return web.Response(text=text, content_type="text/html", status=status, headers=headers)
+    return routes.encoded_response(text, "text/html", status=status, headers=headers)
 
 
 async def _frame(request: web.Request) -> dict[str, Any]:

@@ -181,7 +181,15 @@ def _field_error(item: Mapping[str, Any]) -> dict[str, str]:
 def json_response(content: object, *, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer that no cache keeps: it holds callers' numbers."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
-    return web.Response(text=text, content_type="application/json", headers=headers)
+    return encoded_response(text, "application/json", headers=headers)
+
+
+def encoded_response(
+    text: str, content_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A text answer in UTF-8. Half a character in a caller's name becomes `?` instead of an error."""
+    body = text.encode(errors="replace")
+    return web.Response(body=body, status=status, content_type=content_type, charset="utf-8", headers=headers)
 
 
 def openapi(tables: tuple[Table, ...], version: str) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def timestamp(moment: datetime) -> str:
 def event(kind: str, data: str, event_id: str | None = None) -> bytes:
     """One event on the wire. `data` is one line of JSON."""
     head = f"id: {event_id}\n" if event_id is not None else ""
-    return f"{head}event: {kind}\ndata: {data}\n\n".encode()
+    # A caller's name may have been cut inside a character: that must not break the stream.
+    return f"{head}event: {kind}\ndata: {data}\n\n".encode(errors="replace")
 
 
 async def serve(
@@ -57,6 +58,7 @@ async def serve(
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
+    response.force_close()
     with board.reading(request.headers.get("Last-Event-ID")) as reader:
         await response.prepare(request)
         with suppress(ConnectionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,9 +54,7 @@ class Listener:
         self.made += 1
         wanted = scopes or tuple(str(scope) for scope in auth.Scope if scope is not auth.Scope.ADMIN)
         async with self.database.begin() as tx:
-            return await tokens.issue(
-                tx, name=f"token {self.made}", scopes=wanted, now_us=parts.micros(self.clock.now)
-            )
+            return await tokens.issue(tx, name=f"token {self.made}", scopes=wanted, now_us=parts.micros(self.clock.now))
 
     async def store_calls(self, documents: Iterable[dict[str, Any]]) -> None:
         """Save records as the tracker does."""
@@ -125,10 +122,3 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def bearer(token: str) -> dict[str, str]:
     """The header that presents a token."""
     return {"Authorization": f"Bearer {token}"}
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Wait for something that another task brings about."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0)
