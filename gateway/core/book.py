@@ -255,7 +255,7 @@ class Condition:
     """True: only callers never seen before; False: only repeat callers (R71)."""
     regions: frozenset[str] = frozenset()
     """Where the caller's number is from (R89): country codes (`RU`), area codes as the number's beginning (`+7343`), or
-    region names as `gateway.core.numbers.region_of` gives them in the site's language."""
+    region names as `gateway.core.numbers.region_of` gives them in English (`Moscow`)."""
     sources: frozenset[str] = frozenset()
     hours: str | None = None
     """Key of business hours inside which the exception holds."""

@@ -134,6 +134,11 @@ def region_of(e164: str, language: str) -> str | None:
     return name if name and name != geocoder.country_name_for_number(number, language) else None
 
 
+def load_regions() -> None:
+    """Load what `region_of` needs, so that no call waits for it: half a second to a second, best in a thread."""
+    region_of("+74950000000", "en")
+
+
 @lru_cache(maxsize=256)
 def national_prefixes(country: str) -> NationalPrefixes | None:
     """Dialling prefixes of `country` (ISO, upper case); None for an unknown country."""

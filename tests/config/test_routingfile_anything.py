@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 
 from gateway.config import limits, routingfile
 from gateway.core import book, routing
+from gateway.pbx import dialvars
 
 from .files import EXAMPLE
 
@@ -123,6 +124,9 @@ def check_plan(made: book.Book, plan: routing.Plan) -> None:
         for after in (step.next_after or {}).values():
             assert 0 <= after <= len(plan.steps)
     assert limits.answer_bytes(route, made, plan.steps) <= limits.MAX_ANSWER_BYTES
+    pairs = dialvars.variables(plan, "agi")
+    line = f'EXEC MSet "{",".join(f"{name}={value}" for name, value in pairs)}"\n'
+    assert len(line.encode()) <= limits.answer_bytes(route, made, plan.steps)
     check_ends(plan)
 
 
