@@ -166,13 +166,12 @@ def default_plan(number: book.TrackingNumber | None, routing: book.Book) -> Defa
     """
     if number is None:
         return DefaultPlan(_unknown_number("", routing))
-    compiled = _compiled(routing)
     did = number.number.lstrip("+")
     route = routing.routes[number.route]
-    open_plan = _planned(_default_choice(did, route, number, routing, closed=False), routing, number, compiled)
+    open_plan = _plan(_default_choice(did, route, number, routing, closed=False), routing, number)
     if route.hours is None:
         return DefaultPlan(open_plan)
-    closed_plan = _planned(_default_choice(did, route, number, routing, closed=True), routing, number, compiled)
+    closed_plan = _plan(_default_choice(did, route, number, routing, closed=True), routing, number)
     return DefaultPlan(open_plan, closed_plan, routing.hours[route.hours])
 
 
