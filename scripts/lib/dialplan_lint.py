@@ -1,6 +1,7 @@
 """asterisklint over the dialplan, taught what its last release (0.4.3) does not know of Asterisk 22.
 
     python dialplan_lint.py dialplans/extensions.conf
+    python dialplan_lint.py --modules dialplans/extensions.conf     the modules it needs
 
 Teaching beats ``ALINT_IGNORE=E_APP_MISSING``: a misspelt application is the very error that must be found.
 """
@@ -20,17 +21,18 @@ from asterisklint.func.base import FuncBase
 from asterisklint.main import main
 from asterisklint.varfun import FuncLoader, VarLoader
 
-APPS = ("MSet", "HangupCauseClear")
-FUNCTIONS = ("UUID", "HANGUPCAUSE_KEYS", "TONE_DETECT")
+# name -> module that has it
+APPS = {"MSet": "builtin", "HangupCauseClear": "func_hangupcause"}
+FUNCTIONS = {"UUID": "func_uuid", "HANGUPCAUSE_KEYS": "func_hangupcause"}
 
 
 def teach() -> None:
     """Register what is missing, and mend a crash on ``${NAME:${VARIABLE}:1}``."""
     apps, functions = AppLoader(), FuncLoader()
-    for name in APPS:
-        apps.register(type(name, (AppBase,), {})())
-    for name in FUNCTIONS:
-        functions.register(type(name, (FuncBase,), {})())
+    for name, module in APPS.items():
+        apps.register(type(name, (AppBase,), {"__module__": f"asterisklint.app.vall.{module}"})())
+    for name, module in FUNCTIONS.items():
+        functions.register(type(name, (FuncBase,), {"__module__": f"asterisklint.func.vall.{module}"})())
     split = VarLoader.split_variable_slice
 
     def split_variable_slice(data: Any, where: Any) -> Any:
@@ -45,4 +47,5 @@ def teach() -> None:
 
 if __name__ == "__main__":
     teach()
-    sys.exit(main(["dialplan-check", *sys.argv[1:]], os.environ))
+    command = "modules-show" if "--modules" in sys.argv else "dialplan-check"
+    sys.exit(main([command, *(word for word in sys.argv[1:] if word != "--modules")], os.environ))
