@@ -22,7 +22,7 @@ from asterisklint.main import main
 from asterisklint.varfun import FuncLoader, VarLoader
 
 # name -> module that has it
-APPS = {"MSet": "builtin", "HangupCauseClear": "func_hangupcause"}
+APPS = {"MSet": "<builtin>", "HangupCauseClear": "func_hangupcause"}
 FUNCTIONS = {"UUID": "func_uuid", "HANGUPCAUSE_KEYS": "func_hangupcause"}
 
 
