@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +23,8 @@ BUSY_SECONDS = 5.0
 
 MIGRATION_BUSY_SECONDS = 120.0
 """How long a starting process waits for another one that migrates."""
+
+_WAL_RETRY_SECONDS = 0.02
 
 POOL_SECONDS = 5.0
 """How long a task waits for a free connection."""
@@ -91,6 +95,8 @@ class SqliteFile:
             connection._thread.daemon = True
             await connection
             try:
+                if is_writer:
+                    await _use_wal(connection)
                 await connection.executescript(_WRITER_PRAGMAS if is_writer else _READER_PRAGMAS)
             except BaseException:
                 await connection.close()
@@ -107,6 +113,20 @@ class SqliteFile:
         )
         event.listen(engine.sync_engine.pool, "invalidate", _let_go)
         return engine
+
+
+async def _use_wal(connection: aiosqlite.Connection) -> None:
+    """Two processes that start on a new file both switch it; SQLite does not wait for this lock by itself."""
+    attempts = int(BUSY_SECONDS / _WAL_RETRY_SECONDS)
+    for attempt in range(attempts + 1):
+        try:
+            await connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or attempt == attempts:
+                raise
+            await asyncio.sleep(_WAL_RETRY_SECONDS)
+        else:
+            return
 
 
 async def send(connection: AsyncConnection, statement: str) -> None:
@@ -131,7 +151,6 @@ def _let_go(dbapi_connection: Any, *_: object) -> None:
 
 
 _WRITER_PRAGMAS = """
-PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = ON;
 PRAGMA journal_size_limit = 67108864;
