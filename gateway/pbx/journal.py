@@ -111,7 +111,7 @@ def _damaged(line: bytes, text: str) -> Damaged:
         return Damaged(line[:MAX_LINE_BYTES], "too long")
     begins = [match.start() for match in _BEGIN.finditer(text)]
     recovered: list[Row] = []
-    for begin, end in zip(begins, [*begins[1:], len(text)], strict=True):
+    for begin, end in zip(begins, [*begins[1:], len(text)], strict=False):
         match = _LINE.match(text[begin:end])
         row = None if match is None else _row(match)
         if row is not None:

@@ -98,6 +98,10 @@ class _Head:
     first_row_us: int
 
 
+_HeadKey = tuple[int, int, int]
+"""Device, inode, time of the last change (ns)."""
+
+
 @dataclass(slots=True)
 class JournalReader:
     """Reads a journal folder, oldest file first, from where `progress` (fingerprint → bytes read) says.
@@ -116,7 +120,7 @@ class JournalReader:
     max_rows: int = MAX_ROWS
     counts: Counts = field(default_factory=Counts)
     _read: dict[str, int] = field(init=False)
-    _heads: dict[tuple[int, int], _Head] = field(init=False, default_factory=dict)
+    _heads: dict[_HeadKey, _Head] = field(init=False, default_factory=dict)
     _passed_since: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,14 +157,16 @@ class JournalReader:
     def files(self) -> list[JournalFile]:
         """Files with at least one whole line, oldest first, the live one last; each once."""
         found: dict[str, JournalFile] = {}
+        heads: dict[_HeadKey, _Head] = {}
         for entry in _scan(self.folder, self.live_name):
-            file = self._look(Path(entry.path), is_live=entry.name == self.live_name)
+            file = self._look(Path(entry.path), heads, is_live=entry.name == self.live_name)
             if file is None:
                 continue
             # While somebody copies and truncates, the same lines stand in two files.
             other = found.get(file.fingerprint)
             if other is None or (file.is_live, file.size) > (other.is_live, other.size):
                 found[file.fingerprint] = file
+        self._heads = heads
         return sorted(found.values(), key=lambda file: (file.is_live, file.first_row_us, file.path.name))
 
     def unread_bytes(self) -> int:
@@ -170,23 +176,23 @@ class JournalReader:
     def read_so_far(self, fingerprint: str) -> int:
         return self._read.get(fingerprint, 0)
 
-    def _look(self, path: Path, *, is_live: bool) -> JournalFile | None:
+    def _look(self, path: Path, heads: dict[_HeadKey, _Head], *, is_live: bool) -> JournalFile | None:
         try:
             status = path.stat()
             if status.st_size == 0:
                 return None
-            key = (status.st_dev, status.st_ino)
+            # Inodes are used again, and a file can be truncated and filled again: any change is a reason to look anew.
+            key = (status.st_dev, status.st_ino, status.st_ctime_ns)
             head = self._heads.get(key)
-            # A live file may have been truncated and filled again under the same inode, so it is looked at each time.
             if head is None or is_live:
                 head = _head_of(path)
                 if head is None:
                     return None
-                self._heads[key] = head
+            heads[key] = head
             size = _text_size(path, status.st_size)
         except FileNotFoundError:
             return None
-        return JournalFile(head.fingerprint, path, *key, size, head.first_row_us, is_live)
+        return JournalFile(head.fingerprint, path, status.st_dev, status.st_ino, size, head.first_row_us, is_live)
 
     def _is_settled(self, file: JournalFile, now_us: int) -> bool:
         if file.is_live:
@@ -203,7 +209,6 @@ class JournalReader:
             return None
         chunk = _read_at(file, start, self.chunk_bytes)
         if not chunk:
-            self._heads.pop((file.device, file.inode), None)
             return None
         whole = chunk.rfind(b"\n") + 1
         if whole == 0:
