@@ -35,6 +35,8 @@ async def ask(host: str, port: int, did: str = "", caller: str = "", *, seconds:
             variables = await _session(host, port, did or "000", caller)
     except TimeoutError:
         raise NoAnswer(f"it accepts, but gave no answer within {seconds:.0f} s (hung?)") from None
+    except ConnectionRefusedError:
+        raise NoAnswer("nothing listens there: the daemon does not run") from None
     except ConnectionError as error:
         raise NoAnswer(error.strerror or str(error) or type(error).__name__) from None
     except OSError as error:

@@ -6,6 +6,7 @@ to itself when its time is over. Only for short-lived commands.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from collections.abc import Sequence
@@ -65,7 +66,9 @@ def _converse(found: Interview, host: str, port: int, user: str, secret: str, ex
     try:
         _ask(found, session, expressions)
     finally:
-        session.logoff()
+        # Asterisk closes while pyst2 still reads, which it takes for an error.
+        with contextlib.suppress(Exception):
+            session.logoff()
 
 
 def _ask(found: Interview, session: Any, expressions: Sequence[str]) -> None:

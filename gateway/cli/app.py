@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import calls, context, doctor, explain, numbers, routing, service, tokens
+from gateway.cli import calls, context, doctor, explain, init, numbers, routing, service, tokens
 
 app = typer.Typer(
     name="dialmark",
@@ -43,6 +43,7 @@ def root(
         raise typer.Exit
 
 
+app.command()(init.init)
 app.command()(service.run)
 app.command()(service.check)
 app.command()(service.health)

@@ -63,6 +63,10 @@ def plan(etc: Path, shipped: Mapping[str, str], choices: Choices) -> Installatio
     `shipped` are our texts by name: the dialplan (`inbound.conf`, …) and `asterisk/` (`cel.conf`, `modules.conf`).
     """
     made = Installation()
+    if is_standalone(etc):
+        made.notices.append(f"{etc} is Dialmark's own Asterisk (its extensions.conf includes inbound.conf)")
+        _standalone_secret(made, etc, choices)
+        return made
     _own_files(made, etc, shipped, choices)
     _dialplan(made, etc)
     _sip(made, etc, choices)
@@ -71,6 +75,34 @@ def plan(etc: Path, shipped: Mapping[str, str], choices: Choices) -> Installatio
     _modules(made, etc, shipped)
     _look_around(made, etc)
     return made
+
+
+def log_folder(etc: Path) -> Path:
+    """Asterisk's log folder."""
+    return Path(_value(_read(etc / "asterisk.conf") or "", "directories", "astlogdir") or "/var/log/asterisk")
+
+
+def port(etc: Path) -> int:
+    """AMI's port."""
+    written = _value(_read(etc / "manager.conf") or "", "general", "port") or ""
+    return int(written) if written.isascii() and written.isdigit() else 5038
+
+
+def is_standalone(etc: Path) -> bool:
+    """Whether Asterisk runs from our own files already, as a package or the demo installs them."""
+    return bool(
+        re.search(r"(?m)^#include inbound\.conf", _read(etc / "extensions.conf") or "")
+        and "[dialmark-inbound]" in (_read(etc / "inbound.conf") or "")
+    )
+
+
+def _standalone_secret(made: Installation, etc: Path, choices: Choices) -> None:
+    path = etc / "manager_site.conf"
+    text = _read(path)
+    if not choices.ami_secret or (text is not None and _value(text, f"{choices.ami_user}", "secret") is not None):
+        return
+    added = f"[{choices.ami_user}](+)\nsecret = {choices.ami_secret}\n"
+    made.changes.append(Change(path, text, f"{text or ''}{added}", 0o640))
 
 
 def sealed(text: str) -> str:
@@ -261,7 +293,7 @@ def _look_around(made: Installation, etc: Path) -> None:
         )
     if not _is_off(_value(options, "options", "live_dangerously") or "no"):
         made.notices.append("asterisk.conf has live_dangerously = yes: AMI may then run commands of the machine")
-    logs = Path(_value(options, "directories", "astlogdir") or "/var/log/asterisk")
+    logs = log_folder(etc)
     if not (logs / "cel-custom").is_dir():
         made.notices.append(
             f"{logs / 'cel-custom'} is missing: make it before the reload, or every row of the journal is lost "
