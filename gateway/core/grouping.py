@@ -52,6 +52,7 @@ class Grouping:
 
     def adopt(self, key: str, rows: Iterable[Row]) -> None:
         """Take up a group again from the rows that are stored of it."""
+        self._closed.pop(key, None)
         if key not in self._channels:
             self._open(key, key)
         for row in rows:
