@@ -40,7 +40,7 @@ def render_contexts(routing_book: book.Book) -> str:
 
 
 def _common(trunk: book.Trunk) -> Iterator[str]:
-    yield f"transport = transport-{trunk.transport}"
+    yield f"transport = dialmark-{trunk.transport}"
     yield "disallow = all"
     yield "allow = alaw,ulaw,g722"
     yield "direct_media = no"

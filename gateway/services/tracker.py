@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -48,7 +48,8 @@ BookOf = Callable[[int | None], Awaitable[book.Book | None]]
 """The routing book of a revision, None = the one in force."""
 
 
-class Alive(Protocol):
+@dataclass(frozen=True, slots=True)
+class Alive:
     """What AMI says is up: unique ids of all channels, and when Asterisk started (microseconds since the epoch)."""
 
     unique_ids: frozenset[str]

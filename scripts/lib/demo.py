@@ -252,9 +252,9 @@ async def demo(*, once: bool) -> int:
         node.start()
         say(f"  {node.installation.version}, SIP on {node.sip}")
         say("\033[1m▶ Dialmark\033[0m")
+        say(daemon.run("apply", str(ROOT / "config" / "routing.example.toml")).rstrip())
         daemon.start()
         await daemon.until_ready()
-        say(daemon.run("apply", str(ROOT / "config" / "routing.example.toml")).rstrip())
         # The trunk reaches Asterisk by the generated files, a second after the revision.
         await asyncio.to_thread(node.until_endpoint, "carrier-a")
         say("\033[1m▶ calls\033[0m")
