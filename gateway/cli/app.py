@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import calls, context, doctor, explain, init, numbers, routing, service, tokens
+from gateway.cli import calls, context, doctor, explain, init, numbers, routing, service, tokens, verify
 
 app = typer.Typer(
     name="dialmark",
@@ -54,3 +54,5 @@ app.command()(explain.explain)
 app.add_typer(calls.app, name="calls")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(tokens.app, name="token")
+app.command()(verify.verify)
+app.command()(verify.replay)

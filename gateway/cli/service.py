@@ -48,7 +48,8 @@ def run(
     log.configure(
         format=settings.logging.format, level=settings.logging.level, mask_numbers=settings.logging.mask_numbers
     )
-    raise typer.Exit(asyncio.run(daemon.run(settings, frozenset(chosen))))
+    work = daemon.run(settings, frozenset(chosen), lambda: reading.load(config, os.environ))
+    raise typer.Exit(asyncio.run(work))
 
 
 def check(

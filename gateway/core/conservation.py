@@ -1,6 +1,6 @@
 """Conservation (N1): every inbound channel of the journal is exactly one stored record, and nothing else is.
 
-`Ledger` is fed journal rows in any order, doubled ones included, and then balanced against what the store holds. It
+`Ledger` is fed journal rows roughly in order, doubled ones included, and then balanced against what the store holds. It
 knows nothing of folding: it looks for the two marks by which a channel shows that it is ours, so that a defect of the
 fold cannot hide itself.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gateway.core import rows
 
 CONTEXT_PREFIX = "dialmark-"
-ENTRY_EVENTS = frozenset({"DM_IN", "DM_OUT"})
+EVENT_PREFIX = "DM_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Balance:
     """What came of the comparison."""
 
     channels: int
-    """Channels that must be a record, unread ones included."""
+    """Channels that must be a record, waiting ones included."""
     records: int
     """Stored records that started within the span of the comparison."""
     open: int
@@ -57,8 +57,9 @@ class Balance:
     missing: tuple[Channel, ...]
     doubled: tuple[Doubled, ...]
     invented: tuple[Record, ...]
-    unread: tuple[Channel, ...]
-    """Channels without a record whose rows the tracker has not read yet."""
+    waiting: tuple[Channel, ...]
+    """Channels without a record that need none yet: the tracker has not read their rows, or they have neither got a
+    call id nor ended. They are due within seconds; whoever asks decides how long is too long."""
 
     @property
     def is_even(self) -> bool:
@@ -68,12 +69,12 @@ class Balance:
 
 @dataclass(slots=True)
 class _Seen:
-    """One channel while rows come in; `is_read` as soon as the tracker has read one of the rows that prove it."""
+    """One channel while rows come in. `is_due`: the tracker has read a row by which it must be a record."""
 
     started_us: int
     linked_id: str
     call_ids: dict[str, int] = field(default_factory=dict)
-    is_read: bool = False
+    is_due: bool = False
 
 
 class Ledger:
@@ -92,20 +93,24 @@ class Ledger:
         """Take one row. `is_read`: the tracker's position is behind it."""
         if self._first_us is None or row.at_us < self._first_us:
             self._first_us = row.at_us
-        if row.kind == rows.EventKind.CHAN_START:
+        if row.user_event.startswith(EVENT_PREFIX):
+            seen = self._note(row)
+            if call_id := row.data.get("i", ""):
+                seen.call_ids[call_id] = min(seen.call_ids.get(call_id, row.at_us), row.at_us)
+                seen.is_due = seen.is_due or is_read
+        elif row.kind == rows.EventKind.CHAN_START:
             if row.unique_id == row.linked_id and row.context.startswith(CONTEXT_PREFIX):
-                self._note(row, "", is_read)
-        elif row.kind == rows.EventKind.USER_DEFINED and row.user_event in ENTRY_EVENTS:
-            self._note(row, row.data.get("i", ""), is_read)
+                self._note(row)
+        elif row.kind == rows.EventKind.CHAN_END and row.unique_id in self._seen:
+            seen = self._seen[row.unique_id]
+            seen.is_due = seen.is_due or is_read
 
-    def _note(self, row: rows.Row, call_id: str, is_read: bool) -> None:
+    def _note(self, row: rows.Row) -> _Seen:
         seen = self._seen.get(row.unique_id)
         if seen is None:
             seen = self._seen[row.unique_id] = _Seen(row.at_us, row.linked_id)
         seen.started_us = min(seen.started_us, row.at_us)
-        seen.is_read = seen.is_read or is_read
-        if call_id:
-            seen.call_ids[call_id] = min(seen.call_ids.get(call_id, row.at_us), row.at_us)
+        return seen
 
     def balance(
         self, records: Iterable[Record], *, since_us: int | None = None, until_us: int | None = None
@@ -128,7 +133,7 @@ class Ledger:
             if record.unique_id not in self._seen:
                 invented.append(record)
         missing: list[Channel] = []
-        unread: list[Channel] = []
+        waiting: list[Channel] = []
         doubled: list[Doubled] = []
         channels = 0
         for unique_id, seen in self._seen.items():
@@ -140,7 +145,7 @@ class Ledger:
             if len(found) > 1:
                 doubled.append(Doubled(channel, tuple(found)))
             elif not found:
-                (missing if seen.is_read else unread).append(channel)
+                (missing if seen.is_due else waiting).append(channel)
         return Balance(
             channels=channels,
             records=counted,
@@ -148,7 +153,7 @@ class Ledger:
             missing=tuple(sorted(missing, key=_by_start)),
             doubled=tuple(sorted(doubled, key=lambda one: one.channel.started_us)),
             invented=tuple(sorted(invented, key=lambda record: record.started_us)),
-            unread=tuple(sorted(unread, key=_by_start)),
+            waiting=tuple(sorted(waiting, key=_by_start)),
         )
 
     def _is_part_of_another(self, unique_id: str, seen: _Seen) -> bool:

@@ -1,0 +1,230 @@
+"""Folding journal files again: the fold and the filing are the daemon's own, only the pace differs.
+
+Calls are let go of when they are over and their late rows have passed, so memory follows the calls that were up at one
+time, not the length of the journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway import store
+from gateway.cli import context, failures, moments
+from gateway.core import book, calls, grouping, records, restarts, rows
+from gateway.pbx import journalfiles
+from gateway.services import dispatcher, filing
+from gateway.store import calls as stored_calls
+from gateway.store import journal as stored_journal
+from gateway.store import outbox, routing
+
+if TYPE_CHECKING:
+    from gateway.config.settings import Settings
+
+LINGER_US = 30_000_000
+"""How long after the end of a call its late rows are waited for, by the journal's own time."""
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record that differs from the stored one. `what` is new or changed; `fields` names what differs."""
+
+    call_id: str
+    what: str
+    fields: str = ""
+
+
+@dataclass(slots=True)
+class Result:
+    """What replaying found."""
+
+    changes: list[Change] = field(default_factory=list)
+    same: int = 0
+    open: int = 0
+    partial: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Numbers by name, in the order of telling."""
+        new = sum(change.what == "new" for change in self.changes)
+        return {
+            "new": new,
+            "changed": len(self.changes) - new,
+            "same": self.same,
+            "open": self.open,
+            "partial": self.partial,
+        }
+
+
+@dataclass(slots=True)
+class Group:
+    """The rows of one call, and how it was closed if its channel never wrote an end."""
+
+    key: str
+    rows: list[rows.Row] = field(default_factory=list)
+    closing: calls.Closing | None = None
+
+
+async def replay(settings: Settings, paths: Sequence[Path], *, write: bool) -> Result:
+    """Fold the files (none: journal and archive) and compare; with `write` store what differs."""
+    files = _files(settings, paths)
+    result = Result()
+    async with context.database(settings) as database:
+        work = _Work(settings, database, result, write)
+        batch: list[Group] = []
+        for group in groups(_rows(files)):
+            batch.append(group)
+            if len(batch) >= BATCH:
+                await work.take(batch)
+                batch = []
+        await work.take(batch)
+    return result
+
+
+def _files(settings: Settings, paths: Sequence[Path]) -> list[Path]:
+    from gateway.cli import verify
+
+    if paths:
+        # By their first row's time, whatever order the shell gave them.
+        return sorted(paths, key=lambda path: next((row.at_us for row in _rows([path])), 0))
+    return [file.path for file in verify.journal_files(settings)]
+
+
+def _rows(paths: Sequence[Path]) -> Iterator[rows.Row]:
+    """All rows of the files. Raises Failure for one that cannot be read."""
+    for path in paths:
+        status = path.stat()
+        file = journalfiles.JournalFile("", path, status.st_dev, status.st_ino, status.st_size, 0)
+        try:
+            for line in journalfiles.read_whole(file):
+                if not isinstance(line, journalfiles.DamagedLine):
+                    yield line.row
+        except (OSError, EOFError) as error:
+            raise failures.Failure(f"{path}: not readable as a journal: {error}") from None
+
+
+def groups(journal: Iterator[rows.Row]) -> Iterator[Group]:
+    """The calls of a journal, each once it is over; what is still up at the end comes last."""
+    grouped = grouping.Grouping()
+    watch = restarts.RestartWatch()
+    open_groups: dict[str, Group] = {}
+    due: deque[tuple[int, str]] = deque()
+    for row in journal:
+        if watch.is_restart(row):
+            for group in open_groups.values():
+                if group.closing is None and group.rows[-1].at_us <= row.at_us:
+                    group.closing = calls.Closing(group.rows[-1].at_us, "asterisk restarted")
+                    due.append((row.at_us + LINGER_US, group.key))
+        key = grouped.assign(row)
+        if key is not None and (key in open_groups or grouped.is_open(key)):
+            open_groups.setdefault(key, Group(key)).rows.append(row)
+            if row.kind == rows.EventKind.LINKEDID_END:
+                due.append((row.at_us + LINGER_US, key))
+        while due and due[0][0] < row.at_us:
+            _, over = due.popleft()
+            ended = open_groups.get(over)
+            facts = calls.fold(ended.rows, closed=ended.closing) if ended else None
+            if ended is not None and facts is not None and facts.is_closed:
+                del open_groups[over]
+                grouped.close(over)
+                yield ended
+    yield from open_groups.values()
+
+
+class _Work:
+    """Compares groups with the store, batch by batch."""
+
+    def __init__(self, settings: Settings, database: store.Database, result: Result, write: bool) -> None:
+        self._node = settings.node.name
+        self._targets = [dispatcher.TARGET] if settings.events.jsonl_path is not None else []
+        self._database = database
+        self._result = result
+        self._write = write
+        self._books: dict[int | None, book.Book | None] = {}
+
+    async def take(self, batch: Sequence[Group]) -> None:
+        """Fold, compare, count, and store if asked to."""
+        folded = [facts for group in batch if (facts := await self._facts(group)) is not None]
+        whole = []
+        for facts in folded:
+            if not facts.did:
+                # Its entry stands in a file that was not given, or is lost: the stored record knows more.
+                self._result.partial += 1
+            elif not facts.is_closed:
+                self._result.open += 1
+            else:
+                whole.append(facts)
+        if whole:
+            await self._compare(whole)
+
+    async def _facts(self, group: Group) -> calls.CallFacts | None:
+        facts = calls.fold(group.rows, closed=group.closing)
+        if facts is not None and not facts.is_closed:
+            # Closed by the daemon, which knew from AMI that the channel was gone.
+            async with self._database.read() as connection:
+                closings = await stored_journal.closings(connection, [facts.call_id])
+            if facts.call_id in closings:
+                known = closings[facts.call_id]
+                facts = calls.fold(group.rows, closed=calls.Closing(known.at_us, known.reason))
+        return facts
+
+    async def _compare(self, whole: Sequence[calls.CallFacts]) -> None:
+        ids = [facts.call_id for facts in whole]
+        asked = [
+            stored_calls.Question(facts.call_id, number, facts.started_at_us)
+            for facts in whole
+            if facts.direction is calls.Direction.INBOUND and (number := records.e164(facts.caller))
+        ]
+        async with self._database.read() as connection:
+            saved = await stored_calls.saved(connection, ids)
+            before = await stored_calls.history_of_callers(connection, asked) if asked else {}
+        filed = []
+        for facts in whole:
+            known = saved.get(facts.call_id)
+            made = filing.file(
+                facts,
+                await self._book(facts.plan_revision),
+                node=self._node,
+                saved=known,
+                calls_before=known.calls_before if known else before.get(facts.call_id),
+                now_us=moments.micros(context.now()),
+            )
+            if made is None:
+                self._result.same += 1
+                continue
+            filed.append(made)
+            self._result.changes.append(await self._change(made, known))
+        if self._write and filed:
+            await self._store(filed)
+
+    async def _change(self, made: filing.Filed, known: stored_calls.Saved | None) -> Change:
+        if known is None:
+            return Change(made.row.call_id, "new")
+        async with self._database.read() as connection:
+            stored = await stored_calls.get(connection, made.row.call_id)
+        old = json.loads(stored.record) if stored else {}
+        return Change(made.row.call_id, "changed", ", ".join(_differing(old, json.loads(made.row.record))))
+
+    async def _store(self, filed: Sequence[filing.Filed]) -> None:
+        async with self._database.begin() as tx:
+            await stored_calls.save(tx, [one.row for one in filed])
+            await outbox.add(tx, [event for one in filed for event in one.events], self._targets)
+
+    async def _book(self, revision: int | None) -> book.Book | None:
+        """The book of a revision, or the one in force, as the daemon chooses it."""
+        if revision not in self._books:
+            found = None
+            if revision:
+                async with self._database.read() as connection:
+                    stored = await routing.get(connection, revision)
+                found = context.parse_book(stored.document, revision) if stored else None
+            self._books[revision] = found or await context.book_in_force(self._database)
+        return self._books[revision]
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [key for key in {**old, **new} if key != "revision" and old.get(key) != new.get(key)]

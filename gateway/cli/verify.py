@@ -1,0 +1,250 @@
+"""`verify` and `replay`: the journal against the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import context, failures, output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import tzinfo
+
+    from gateway.config.settings import Settings
+    from gateway.core import conservation
+    from gateway.pbx import journalfiles
+
+DUE_SECONDS = 60
+"""A call that waits to be read for longer is a problem: the tracker is down or far behind."""
+EDGE_US = 3_600_000_000
+"""Records are fetched from an hour around the span, so that no call at its edge is judged by half of it."""
+LISTED = 50
+"""Calls of each kind that the text names; JSON and CSV name all."""
+
+
+def verify(
+    since: Annotated[
+        str | None, typer.Option("--since", help="Calls started at or after. [default: all the journal]")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Calls started before.")] = None,
+    form: context.Format = output.Format.TABLE,
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Prove that every call in the journal is exactly one record, and every record a call in the journal (N1).
+
+    Reads the journal and its archive (14 days). Exits 1 when a record is missing, doubled or invented, or when calls
+    wait to be read for more than a minute.
+
+    Example: dialmark verify --since yesterday
+    """
+    balance, damaged, zone = context.run(_verify(context.settings(config), since, until))
+    now_us = _now_us()
+    late = [one for one in balance.waiting if now_us - one.started_us > DUE_SECONDS * 1_000_000]
+    rows = list(_rows(balance, zone))
+    match form:
+        case output.Format.JSON:
+            output.json_document(
+                {
+                    "channels": balance.channels,
+                    "records": balance.records,
+                    "open": balance.open,
+                    "missing": len(balance.missing),
+                    "doubled": len(balance.doubled),
+                    "invented": len(balance.invented),
+                    "waiting": len(balance.waiting),
+                    "damaged_rows": damaged,
+                    "calls": [{key: value for key, value in row.items() if key != "started"} for row in rows],
+                }
+            )
+        case output.Format.CSV:
+            output.listing(rows, [output.Column(key) for key in ("what", "started_at", "unique_id", "call_ids")], form)
+        case output.Format.TABLE:
+            _print(balance, damaged, rows, late)
+    if late or not balance.is_even:
+        raise typer.Exit(failures.EXIT_PROBLEM)
+
+
+def replay(
+    journals: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Journal files, plain or .gz. [default: the journal and its archive]", metavar="JOURNAL…"),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Store what differs; without it nothing is written.")] = False,
+    form: context.Format = output.Format.TABLE,
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Make records from journal files again and compare them with what is stored: new, changed, same.
+
+    With --write the new and changed ones are stored; doing it twice changes nothing, and no event goes out twice.
+    Give all files of the span at once: a call whose rows are not all there is left out.
+
+    Example: dialmark replay /var/log/asterisk/cel-custom/archive/*.gz
+    """
+    from gateway.cli import replaying
+
+    settings = context.settings(config)
+    result = context.run(replaying.replay(settings, _existing(journals or []), write=write))
+    rows = [{"what": change.what, "call_id": change.call_id, "fields": change.fields} for change in result.changes]
+    if form is output.Format.JSON:
+        output.json_document({**result.counts(), "written": write, "calls": rows})
+        return
+    columns = [output.Column("what", "What"), output.Column("call_id", "Call"), output.Column("fields", "Fields")]
+    if form is output.Format.CSV or rows:
+        output.listing(rows, columns, form)
+    if form is output.Format.TABLE:
+        counts = result.counts()
+        left_out = f"left out: {counts['open']} open, {counts['partial']} not whole"
+        said = "Written." if write else "Nothing was written (--write)."
+        print(f"{counts['new']} new, {counts['changed']} changed, {counts['same']} same; {left_out}. {said}")
+
+
+def _existing(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        if path.is_dir():
+            raise failures.Misuse(f"{path} is a folder: name the journal files in it ({path}/*)")
+        if not path.is_file():
+            raise failures.Misuse(f"{path}: there is no such file")
+    return paths
+
+
+def archive_folder(settings: Settings) -> Path:
+    """Where the daemon keeps passed journals."""
+    from gateway import daemon
+
+    return settings.asterisk.journal_dir / daemon.ARCHIVE_FOLDER
+
+
+async def _verify(settings: Settings, since: str | None, until: str | None) -> tuple[conservation.Balance, int, tzinfo]:
+    from gateway.cli import moments
+    from gateway.services import tracker
+    from gateway.store import journal as stored_journal
+
+    now = context.now()
+    node = settings.node.name
+    async with context.database(settings) as database:
+        zone = await context.site_zone(database)
+        since_us = since and moments.micros(moments.parse(since, "--since", now=now, zone=zone))
+        until_us = until and moments.micros(moments.parse(until, "--until", now=now, zone=zone))
+        span = (since_us if isinstance(since_us, int) else None, until_us if isinstance(until_us, int) else None)
+        # How far was read is taken first, the records then, the journal last: whatever happens in between, a row that
+        # counts as read has its record, and a record has its rows.
+        async with database.read() as connection:
+            progress = tracker.progress(await stored_journal.files(connection, node))
+        records = await _records(database, node, *span)
+    ledger, damaged = _read_journal(settings, progress)
+    return ledger.balance(records, since_us=span[0], until_us=span[1]), damaged, zone
+
+
+async def _records(database: Any, node: str, since_us: int | None, until_us: int | None) -> list[conservation.Record]:
+    from gateway.core import conservation
+    from gateway.store import calls
+
+    wanted = calls.CallFilter(
+        node=node,
+        since_us=None if since_us is None else since_us - EDGE_US,
+        until_us=None if until_us is None else until_us + EDGE_US,
+    )
+    return [
+        conservation.Record(row.call_id, row.unique_id, row.started_us, row.state == "open")
+        async for row in calls.export(database, wanted)
+    ]
+
+
+def _read_journal(settings: Settings, progress: dict[str, int]) -> tuple[conservation.Ledger, int]:
+    """All rows of journal and archive; and how many lines were damaged. Raises Failure when it cannot be read."""
+    folder = settings.asterisk.journal_dir
+    for _ in range(5):
+        try:
+            return _read_once(settings, progress)
+        except FileNotFoundError as error:
+            if not folder.is_dir():
+                raise failures.Failure(f"{folder} is not there: correct asterisk.journal_dir") from error
+            # The daemon renamed or archived a file while it was being read.
+        except OSError as error:
+            raise failures.Failure(f"journal not readable: {error}: run it as the daemon's user") from None
+    raise failures.Failure("the journal was rotated again and again while it was read: try again")
+
+
+def _read_once(settings: Settings, progress: dict[str, int]) -> tuple[conservation.Ledger, int]:
+    from gateway.core import conservation
+    from gateway.pbx import journalfiles
+
+    ledger = conservation.Ledger()
+    damaged = 0
+    for file in journal_files(settings):
+        read = progress.get(file.fingerprint, 0)
+        for line in journalfiles.read_whole(file):
+            if isinstance(line, journalfiles.DamagedLine):
+                damaged += 1
+            else:
+                ledger.feed(line.row, is_read=line.offset < read)
+    return ledger, damaged
+
+
+def journal_files(settings: Settings) -> list[journalfiles.JournalFile]:
+    """The journal and its archive, oldest first."""
+    from gateway.pbx import journalfiles
+
+    archive = archive_folder(settings)
+    return journalfiles.everything(
+        settings.asterisk.journal_dir, archive if archive.is_dir() else None, settings.asterisk.journal_name
+    )
+
+
+def _rows(balance: conservation.Balance, zone: tzinfo) -> Iterator[dict[str, Any]]:
+    from gateway.cli import moments
+
+    def row(what: str, started_us: int, unique_id: str, call_ids: list[str]) -> dict[str, Any]:
+        return {
+            "what": what,
+            "started_at": moments.rfc3339(started_us),
+            "started": moments.shown(started_us, zone),
+            "unique_id": unique_id,
+            "call_ids": " ".join(call_ids),
+        }
+
+    for channel in balance.missing:
+        yield row("missing", channel.started_us, channel.unique_id, list(channel.call_ids))
+    for one in balance.doubled:
+        yield row("doubled", one.channel.started_us, one.channel.unique_id, [each.call_id for each in one.records])
+    for record in balance.invented:
+        yield row("invented", record.started_us, record.unique_id, [record.call_id])
+    for channel in balance.waiting:
+        yield row("waiting", channel.started_us, channel.unique_id, list(channel.call_ids))
+
+
+def _print(
+    balance: conservation.Balance, damaged: int, rows: list[dict[str, Any]], late: list[conservation.Channel]
+) -> None:
+    print(
+        f"{len(balance.missing)} of {balance.channels} missing, {len(balance.doubled)} doubled, "
+        f"{len(balance.invented)} invented ({balance.records} records, {balance.open} of calls that are up)"
+    )
+    if balance.waiting:
+        print(f"{len(balance.waiting)} calls wait to be read" + (": does the daemon run?" if late else ""))
+    if damaged:
+        print(f"{damaged} damaged rows in the journal")
+    columns = [
+        output.Column("what", "What"),
+        output.Column("started_at", "Started", table_key="started"),
+        output.Column("unique_id", "Channel"),
+        output.Column("call_ids", "Call"),
+    ]
+    shown = [row for what in ("missing", "doubled", "invented") for row in _first(rows, what)]
+    if shown:
+        output.table(shown, columns)
+    if len(rows) > len(shown) + len(balance.waiting):
+        print("More of them with --format csv.")
+
+
+def _first(rows: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["what"] == what][:LISTED]
+
+
+def _now_us() -> int:
+    from gateway.cli import moments
+
+    return moments.micros(context.now())
