@@ -115,9 +115,12 @@ async def get_call(request: web.Request) -> web.StreamResponse:
     scope=auth.Scope.LIVE_READ,
     media_type="text/event-stream",
     summary="Server-sent events: snapshot, call, heartbeat, resync",
+    slugs=("too-many-streams",),
 )
 async def stream_live_calls(request: web.Request) -> web.StreamResponse:
     here = request.app[parts.PARTS]
+    if here.board.reader_count >= here.limits().live_clients:
+        raise problems.Problem("too-many-streams", headers={"Retry-After": "10"})
 
     async def still_allowed() -> bool:
         try:

@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-import structlog
 from aiohttp import web
 
-from gateway import store
+from gateway import log, store
 from gateway.store import tokens
 from gateway.web import api, auth, clients, metrics, pages, parts, routes, security, statics
 
 CLIENT_MAX_SIZE = 16 * 1024
 """The largest body is the login form."""
 
-log = structlog.get_logger("gateway.web")
+_log = log.get("web")
 
 
 def admin_app(here: parts.AdminParts) -> web.Application:
@@ -31,7 +30,10 @@ def admin_app(here: parts.AdminParts) -> web.Application:
     app[parts.PARTS] = here
     app[routes.OPERATIONS] = {}
     app[routes.GATE] = auth.Gate(
-        token_check(here), clock=here.clock, trusted_proxies=clients.parse_networks(here.trusted_proxies)
+        token_check(here),
+        clock=here.clock,
+        trusted_proxies=clients.parse_networks(here.trusted_proxies),
+        limits=here.limits,
     )
     for table in (api.table, pages.table, statics.table):
         table.install(app)
@@ -55,7 +57,7 @@ def token_check(here: parts.AdminParts) -> auth.TokenCheck:
                 async with here.database.begin() as tx:
                     await tokens.touch(tx, token.token_id, now_us=now_us)
             except store.StoreUnavailable:
-                log.warning("use of a token could not be noted", token=token.name)
+                _log.warning("use of a token could not be noted", name=token.name)
         return auth.Principal(str(token.token_id), token.name, token.scopes)
 
     return check

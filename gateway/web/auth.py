@@ -32,8 +32,6 @@ AGE_LIMIT = timedelta(days=7)
 RECHECK_SECONDS = 10
 SESSIONS_LIMIT = 1000
 """Sessions kept; the oldest goes first, so that a login loop cannot eat the memory."""
-WRONG_TRIES = RateLimitItemPerMinute(10, 5)
-"""Wrong credentials from one client: ten in five minutes, moving window."""
 TOKEN_MAX_LENGTH = 200
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -75,6 +73,16 @@ LOCAL_PRINCIPAL = Principal("local", "local process", frozenset({Scope.METRICS_R
 
 TokenCheck = Callable[[str], Awaitable[Principal | None]]
 """Gives the principal of a valid token, None for any other text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on clients. Log-ins and wrong tokens count per client address, requests per token; both per minute in a
+    moving window. `live_clients` may follow calls live at once."""
+
+    login_per_minute: int = 10
+    api_per_minute: int = 600
+    live_clients: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +160,32 @@ class Gate:
         check: TokenCheck,
         clock: Callable[[], datetime],
         trusted_proxies: Sequence[clients.Network] = (),
-        wrong_tries: RateLimitItem = WRONG_TRIES,
+        limits: Callable[[], Limits] = Limits,
     ) -> None:
         self.sessions = Sessions(check, clock)
         self._check = check
         self._trusted = tuple(trusted_proxies)
-        self._wrong_tries = wrong_tries
+        self._limits = limits
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def client(self, request: web.Request) -> clients.Client:
         """The client behind trusted proxies."""
         return clients.client_of(request, self._trusted)
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds in force."""
+        return self._limits()
+
+    @property
+    def _wrong_tries(self) -> RateLimitItem:
+        return RateLimitItemPerMinute(self.limits.login_per_minute, namespace="wrong")
+
+    async def count_request(self, principal: Principal) -> None:
+        """Count an API request of a token. Raises Problem `too-many-requests` above the limit."""
+        allowed = RateLimitItemPerMinute(self.limits.api_per_minute, namespace="api")
+        if not await self._limiter.hit(allowed, principal.token_id):
+            raise await self._later("too-many-requests", allowed, principal.token_id)
 
     async def principal(self, request: web.Request) -> Principal | None:
         """Who asks, by bearer token, else by session cookie, else as a local process; None = a stranger.
@@ -223,11 +246,12 @@ class Gate:
         raise unauthenticated("The token is wrong, expired or revoked.", error="invalid_token")
 
     async def _too_many(self, client: clients.Client) -> problems.Problem:
-        window = await self._limiter.get_window_stats(self._wrong_tries, client.rate_key)
+        return await self._later("too-many-attempts", self._wrong_tries, client.rate_key)
+
+    async def _later(self, slug: str, item: RateLimitItem, key: str) -> problems.Problem:
+        window = await self._limiter.get_window_stats(item, key)
         seconds = max(1, math.ceil(window.reset_time - time.time()))
-        return problems.Problem(
-            "too-many-attempts", f"Try again in {seconds} s.", headers={"Retry-After": str(seconds)}
-        )
+        return problems.Problem(slug, f"Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
 
 
 def unauthenticated(detail: str = "", error: str | None = None) -> problems.Problem:

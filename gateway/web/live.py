@@ -31,7 +31,9 @@ CLOSED_REMEMBERED = 20_000
 
 
 def is_up(document: Document) -> bool:
-    """Whether the call of a record document is still going on."""
+    """Whether the call of a record document is still going on: its caller's or an agent's channel is there."""
+    if "state" in document:
+        return bool(document["state"] == "open")
     return document.get("ended_at") is None
 
 

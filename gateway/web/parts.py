@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway import store
 from gateway.core import book
-from gateway.web import health, live, metrics, streams
+from gateway.web import auth, health, live, metrics, streams
 
 
 def _utc_now() -> datetime:
@@ -24,7 +24,8 @@ class AdminParts:
 
     `current_book` gives the routing book in force, None before the first is loaded. `behind_seconds` tells how old
     the oldest journal row is that is not on the board yet (None: not known). `probes` are the parts of `/readyz`
-    besides the database, by name. `trusted_proxies` are networks whose X-Forwarded-* headers count.
+    besides the database, by name. `trusted_proxies` are networks whose X-Forwarded-* headers count. `limits` is
+    asked each time, so that a reload of the settings puts new ones in force.
     """
 
     database: store.Database
@@ -36,6 +37,7 @@ class AdminParts:
     behind_seconds: Callable[[], float | None] = lambda: None
     probes: Mapping[str, health.Probe] = field(default_factory=dict)
     trusted_proxies: Sequence[str] = ()
+    limits: Callable[[], auth.Limits] = auth.Limits
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 

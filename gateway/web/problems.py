@@ -1,6 +1,6 @@
 """Errors of the HTTP API as RFC 9457 problem documents.
 
-Problem (HTTPException)
+Problem
 ├── 400 invalid-query         the query string does not fit; `errors` names every field
 ├── 401 unauthenticated       no credentials, or they are wrong, expired or revoked
 ├── 403 missing-scope         the token lacks the scope the route asks for
@@ -8,6 +8,8 @@ Problem (HTTPException)
 ├── 404 not-found / call-not-found
 ├── 405 method-not-allowed
 ├── 429 too-many-attempts     wrong credentials from one address; `Retry-After` in seconds
+├── 429 too-many-requests     more than the limit per token
+├── 503 too-many-streams      all live streams are taken
 ├── 503 unavailable           the database did not answer in time
 └── 500 internal              our fault; the log has it
 """
@@ -34,6 +36,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "bad-request": (400, "The request could not be read"),
     "too-large": (413, "The request is too large"),
     "too-many-attempts": (429, "Too many wrong tokens"),
+    "too-many-requests": (429, "Too many requests with this token"),
+    "too-many-streams": (503, "Too many live streams"),
     "internal": (500, "Something broke on our side"),
     "unavailable": (503, "Not available at the moment"),
 }

@@ -144,6 +144,8 @@ async def _admit(request: web.Request, operation: Operation) -> None:
     if principal is None:
         raise auth.unauthenticated()
     request[PRINCIPAL] = principal
+    if principal is not auth.LOCAL_PRINCIPAL:
+        await gate.count_request(principal)
     if isinstance(operation.scope, auth.Scope) and not principal.may(operation.scope):
         if principal is auth.LOCAL_PRINCIPAL:
             raise auth.unauthenticated()
@@ -220,7 +222,7 @@ def openapi(tables: tuple[Table, ...], version: str) -> dict[str, Any]:
 def _describe(operation: Operation) -> dict[str, Any]:
     slugs = [*operation.slugs, "invalid-query"]
     if operation.scope is not auth.Open.ANYONE:
-        slugs += ["unauthenticated", "too-many-attempts"]
+        slugs += ["unauthenticated", "too-many-attempts", "too-many-requests"]
     if isinstance(operation.scope, auth.Scope):
         slugs.append("missing-scope")
     description: dict[str, Any] = {

@@ -27,8 +27,8 @@ class Caller(Document):
     """Who called. `number` is E.164, null when unknown or anonymous; `raw` and `name` are as sent, unchecked."""
 
     number: str | None
-    raw: str
-    name: str
+    raw: str | None
+    name: str | None
     country: str | None
     region: str | None
     anonymous: bool
@@ -39,9 +39,10 @@ class Caller(Document):
 class Tracking(Document):
     """The number that was called."""
 
-    number: str
+    number: str | None
     kind: str | None
     source: str | None
+    label: str | None
 
 
 class AttemptDocument(Document):
@@ -74,6 +75,8 @@ class Attribution(Document):
     method: str
     confidence: float
     source: str | None
+    source_name: str | None
+    channel: str | None
     medium: str | None
     campaign: str | None
 
@@ -83,7 +86,11 @@ class CallRecord(Document):
 
     call_id: str
     revision: int
+    node: str
     direction: calls.Direction
+    state: Literal["open", "closed"]
+    site: str | None
+    time_zone: str
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None
@@ -95,12 +102,21 @@ class CallRecord(Document):
     tracking: Tracking
     attempts: list[AttemptDocument]
     wait_seconds: float
+    ring_seconds: float
     talk_seconds: float
     hold_seconds: float
+    agent: str | None
+    destination: str | None
+    route: str | None
     route_source: str | None
+    plan_revision: int | None
+    trunk: str | None
     experience: Experience
     attribution: Attribution
+    recording_consent: dict[str, Any]
     sip_call_id: str | None
+    linked_id: str
+    unique_id: str
 
 
 class CallList(Document):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
 from aiohttp import web
 
-from gateway import store
+from gateway import log, store
 from gateway.web import problems, routes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,7 +39,7 @@ HEADERS = {
 }
 HSTS = "max-age=31536000"
 
-log = structlog.get_logger("gateway.web")
+_log = log.get("web")
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -64,7 +63,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
     finally:
         resource = request.match_info.route.resource
         principal = request.get(routes.PRINCIPAL)
-        log.debug(
+        _log.debug(
             "http request",
             method=request.method,
             route=resource.canonical if resource is not None else "unknown",
@@ -86,8 +85,8 @@ async def turn_errors_into_problems(request: web.Request, handler: Handler) -> w
             raise
         return problems.from_http(error).response(request.path)
     except store.StoreError:
-        log.warning("database not available for a request", route=request.match_info.handler.__name__)
+        _log.warning("database not available for a request", route=request.match_info.handler.__name__)
         return problems.Problem("unavailable", headers={"Retry-After": "5"}).response(request.path)
     except Exception:
-        log.exception("request failed", method=request.method)
+        _log.exception("request failed", method=request.method)
         return problems.Problem("internal").response(request.path)

@@ -174,10 +174,10 @@ class Names:
 
     current: book.Book | None
 
-    def source(self, key: str | None) -> str:
-        """Name of a source, "" for none."""
+    def source(self, key: str | None, last_name: str | None = None) -> str:
+        """Name of a source, else the one it had when the call came, "" for none."""
         found = self.current.sources.get(key) if self.current is not None and key else None
-        return found.name if found is not None else key or ""
+        return found.name if found is not None else last_name or key or ""
 
     def destination(self, key: str) -> str:
         """Name of a destination; `tel:+7…` is written for people."""
@@ -191,11 +191,6 @@ class Names:
         found = self.current.agents.get(key) if self.current is not None and key else None
         return found.name if found is not None else key or ""
 
-    def label(self, number: str) -> str:
-        """Label of a tracking number, "" for none."""
-        found = self.current.tracking_numbers.get(number.lstrip("+")) if self.current is not None else None
-        return (found.label or "") if found is not None else ""
-
 
 def call_view(document: Document, names: Names, zone: tzinfo, now: datetime) -> CallView:
     """A record as it is shown at `now`."""
@@ -204,7 +199,6 @@ def call_view(document: Document, names: Names, zone: tzinfo, now: datetime) -> 
     attribution = _part(document, "attribution")
     started = _moment(document.get("started_at"), now).astimezone(zone)
     attempts: Sequence[Document] = document.get("attempts") or ()
-    answerer = next((attempt for attempt in attempts if attempt.get("outcome") == "answered"), None)
     source_key = attribution.get("source") or tracking.get("source")
     number = str(tracking.get("number") or "")
     is_answered = document.get("answered_at") is not None
@@ -222,12 +216,12 @@ def call_view(document: Document, names: Names, zone: tzinfo, now: datetime) -> 
         is_first_time=caller.get("first_time") is True and bool(caller.get("number")),
         calls_before=caller.get("calls_before"),
         tracking=phone(number),
-        tracking_label=names.label(number),
-        source=names.source(source_key),
+        tracking_label=str(tracking.get("label") or ""),
+        source=names.source(source_key, attribution.get("source_name")),
         source_key=source_key,
         campaign=str(attribution.get("campaign") or ""),
-        answered_by=_answered_by(answerer, names) if answerer is not None else "",
-        agent_key=answerer.get("agent") if answerer is not None else None,
+        answered_by=names.agent(document.get("agent")) or names.destination(str(document.get("destination") or "")),
+        agent_key=document.get("agent"),
         wait=duration(document.get("wait_seconds")),
         talk=duration(document.get("talk_seconds")) if is_answered else "",
         stops=_steps(attempts, names),
@@ -261,10 +255,6 @@ def _stop(attempt: Document, names: Names) -> Stop:
         sip=_code(attempt.get("sip_code"), SIP_WORDS),
         q850=_code(attempt.get("q850_cause"), Q850_WORDS),
     )
-
-
-def _answered_by(attempt: Document, names: Names) -> str:
-    return names.agent(attempt.get("agent")) or names.destination(str(attempt.get("destination") or ""))
 
 
 def _code(code: object, words: Mapping[int, str]) -> str:

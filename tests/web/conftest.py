@@ -46,6 +46,7 @@ class Listener:
     behind: float | None = 0.1
     trusted_proxies: tuple[str, ...] = ()
     pace: streams.Pace = field(default_factory=streams.Pace)
+    limits: auth.Limits = field(default_factory=auth.Limits)
     url: str = ""
     made: int = 0
 
@@ -74,6 +75,7 @@ class Listener:
                 version="0.1.0",
                 behind_seconds=lambda: self.behind,
                 probes=self.probes,
+                limits=lambda: self.limits,
                 trusted_proxies=self.trusted_proxies,
                 clock=self.clock,
                 pace=self.pace,

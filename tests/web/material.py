@@ -18,6 +18,8 @@ ZONE = ZoneInfo("Europe/Moscow")
 DID = "+74990000001"
 CALLER = "+74951234567"
 
+AGENTS = {"sales-desk": "anna", "second-desk": "boris"}
+
 Attempt = tuple[str, str | None]
 """Destination key and outcome; the first is the forward step, the others are reserves."""
 
@@ -78,10 +80,25 @@ def record(
     is_answered = outcome == "answered"
     answered_at = started_at + timedelta(seconds=wait) if is_answered else None
     ended_at = None if is_up else started_at + timedelta(seconds=wait + (talk if is_answered else 0))
+    answerer = next((key for key, result in attempts if result == "answered"), None)
     document: dict[str, Any] = {
         "call_id": call_id or str(uuid.uuid4()),
         "revision": 1,
+        "node": "main",
         "direction": "inbound",
+        "state": "open" if is_up else "closed",
+        "site": "clinic",
+        "time_zone": "Europe/Moscow",
+        "agent": AGENTS.get(answerer or ""),
+        "destination": answerer,
+        "route": "sales",
+        "plan_revision": 7,
+        "agi_status": "SUCCESS",
+        "trunk": "carrier-a",
+        "ring_seconds": 8.4,
+        "recording_consent": {"mode": "off", "result": "not_asked"},
+        "linked_id": "1.1",
+        "unique_id": "1.1",
         "started_at": streams.timestamp(started_at),
         "answered_at": streams.timestamp(answered_at) if answered_at else None,
         "ended_at": streams.timestamp(ended_at) if ended_at else None,
@@ -99,7 +116,7 @@ def record(
             "first_time": calls_before == 0,
             "calls_before": calls_before,
         },
-        "tracking": {"number": DID, "kind": "static", "source": source},
+        "tracking": {"number": DID, "kind": "static", "source": source, "label": "Landing page"},
         "attempts": [_attempt(index, *attempt) for index, attempt in enumerate(attempts)],
         "wait_seconds": wait,
         "talk_seconds": talk if is_answered else 0.0,
@@ -110,6 +127,8 @@ def record(
             "method": "static_number" if source else "unknown",
             "confidence": 1.0 if source else 0.0,
             "source": source,
+            "source_name": source,
+            "channel": "search" if source else None,
             "medium": "cpc" if source else None,
             "campaign": "Implants" if source == "google-ads" else None,
         },
@@ -124,7 +143,7 @@ def _attempt(index: int, destination: str, outcome: str | None) -> dict[str, Any
         "step": index + 1,
         "destination": destination,
         "kind": "reserve" if index else "forward",
-        "agent": {"sales-desk": "anna", "second-desk": "boris"}.get(destination) if outcome == "answered" else None,
+        "agent": AGENTS.get(destination),
         "outcome": outcome,
         "ring_seconds": 8.4,
         "talk_seconds": 74.2 if outcome == "answered" else 0.0,
@@ -165,7 +184,7 @@ def row(document: dict[str, Any]) -> calls.CallRow:
         campaign=document["attribution"]["campaign"],
         outcome=document["outcome"],
         missed=document["missed"],
-        agent=next((attempt["agent"] for attempt in document["attempts"] if attempt["agent"]), None),
+        agent=document["agent"],
         route="sales",
     )
 

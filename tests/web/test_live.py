@@ -35,6 +35,7 @@ def test_it_holds_calls_from_their_first_document_to_their_end() -> None:
         (material.record(is_up=True), "talking"),
         (material.record(), "ended"),
         ({"call_id": "a"}, "arriving"),
+        (material.record(state="open"), "talking"),
     ],
 )
 def test_it_names_the_state_of_a_call(document: live.Document, state: str) -> None:

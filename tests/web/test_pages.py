@@ -182,7 +182,7 @@ async def test_hostile_callers_stay_text(listener: Listener) -> None:
         page = watched.page
         await watched.log_in()
         for number, document in enumerate(documents):
-            up = {"call_id": f"00000000-0000-4000-9000-{number:012}", "ended_at": None}
+            up = {"call_id": f"00000000-0000-4000-9000-{number:012}", "ended_at": None, "state": "open"}
             listener.board.publish({**document, **up})
         await expect(page.locator(".card")).to_have_count(len(HOSTILE))
         for number in range(len(HOSTILE)):

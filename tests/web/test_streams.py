@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from gateway.store import tokens
-from gateway.web import live, parts, streams
+from gateway.web import auth, live, parts, streams
 from tests.web import material
 from tests.web.conftest import Listener, bearer
 
@@ -158,6 +158,17 @@ async def test_streams_end_when_the_daemon_stops(idle: Listener, http: aiohttp.C
             idle.board.close()
             await stopping
     assert idle.board.reader_count == 0
+
+
+async def test_streams_are_limited(listener: Listener, http: aiohttp.ClientSession) -> None:
+    listener.limits = auth.Limits(live_clients=1)
+    token = await listener.token()
+    async with (
+        reading(listener, http, token),
+        http.get(listener.url + "/api/v1/live", headers=bearer(token)) as answer,
+    ):
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "10"
 
 
 async def test_a_reader_that_leaves_is_forgotten(quick: Listener, http: aiohttp.ClientSession) -> None:

@@ -107,7 +107,7 @@
     stream.addEventListener("call", (event) => {
       heard();
       refreshLive();
-      if (JSON.parse(event.data).ended_at) refreshRecent();
+      if (JSON.parse(event.data).state !== "open") refreshRecent();
     });
     stream.addEventListener("heartbeat", (event) => {
       const beat = JSON.parse(event.data);
