@@ -158,12 +158,16 @@ class Result(StrEnum):
     REFUSED = "refused"
     """Surplus session, or the server is stopping."""
     GARBAGE = "garbage"
+    PROBED = "probed"
+    """Closed without a byte: a port check, systemd's or our own."""
     LATE = "late"
     HANGUP = "hangup"
     """Asterisk left before it took the answer: the caller has gone, or the dialplan's own time was over."""
     FAILED = "failed"
     """Our fault: `answer` raised, gave what MSet cannot carry, or Asterisk rejected the command."""
 
+
+_ORDINARY = frozenset({Result.ANSWERED, Result.HANGUP, Result.PROBED})
 
 Observe = Callable[[Result, float], None]
 """Told each session's end: its result and its length in seconds."""
@@ -264,7 +268,7 @@ class AgiServer:
         self.counts[result] += 1
         if self._observe is not None:
             self._observe(result, seconds)
-        if result not in (Result.ANSWERED, Result.HANGUP):
+        if result not in _ORDINARY:
             self._complaints.add(result, now, reason)
 
 
@@ -323,6 +327,8 @@ class _Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._is_asked:
             self.end(Result.HANGUP, "asterisk left")
+        elif not self._buffer:
+            self.end(Result.PROBED, "")
         else:
             self.end(Result.GARBAGE, "closed within the header")
 

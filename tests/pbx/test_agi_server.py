@@ -1,6 +1,7 @@
 """The FastAGI server on real sockets: what a port scan, a hostile or a hung client does to others (nothing)."""
 
 import asyncio
+import io
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway import log
 from gateway.pbx import agi
 from tests.pbx.test_agi_codec import ARGUMENTS, block
 
@@ -130,6 +132,9 @@ async def test_no_plan_sends_nothing_so_that_the_dialplan_takes_the_default_plan
         assert await ends.next() is agi.Result.DECLINED
 
 
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 async def _nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
@@ -177,18 +182,37 @@ async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.transport.abort()
 
 
-Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+@pytest.mark.parametrize("peer", [_nothing, _reset])
+async def test_a_port_check_is_no_fault(peer: Peer) -> None:
+    async with serving(plan) as (server, ends):
+        async with connected(server) as (reader, writer):
+            await peer(reader, writer)
+            assert await ends.next() is agi.Result.PROBED
+        assert await ask(server) == LINE
 
 
-@pytest.mark.parametrize(
-    "peer", [_nothing, _half_a_header, _http, _bytes, _bomb, _other_script, _forged, _wrong_reply, _reset]
-)
+@pytest.mark.parametrize("peer", [_half_a_header, _http, _bytes, _bomb, _other_script, _forged, _wrong_reply])
 async def test_garbage_is_closed_at_once_and_the_next_call_is_answered(peer: Peer) -> None:
     async with serving(plan) as (server, ends):
         async with connected(server) as (reader, writer):
             await peer(reader, writer)
             assert await ends.next() is agi.Result.GARBAGE
         assert await ask(server) == LINE
+
+
+async def test_a_port_scan_does_not_fill_the_log() -> None:
+    stream = io.StringIO()
+    log.configure(format="json", stream=stream)
+    try:
+        async with serving(plan) as (server, ends):
+            for _ in range(20):
+                async with connected(server) as (reader, writer):
+                    await _http(reader, writer)
+                assert await ends.next() is agi.Result.GARBAGE
+    finally:
+        log.configure()
+    (line,) = stream.getvalue().splitlines()
+    assert "not a FastAGI header block" in line
 
 
 async def test_a_name_that_is_not_utf8_is_a_call_like_any_other() -> None:
@@ -313,7 +337,7 @@ async def test_surplus_sessions_are_closed_at_once() -> None:
             assert await ends.next() is agi.Result.REFUSED
         for _, writer in held:
             writer.transport.abort()
-        assert {await ends.next() for _ in held} == {agi.Result.GARBAGE}
+        assert {await ends.next() for _ in held} == {agi.Result.PROBED}
         assert await ask(server) == LINE
 
 
