@@ -2,6 +2,8 @@
 
 Each column says whether it holds personal data: `personal(what)` registers it for erasure, `impersonal(why)` declares
 that it does not though its name sounds so. `gateway.store.personal` reads both.
+
+Tables without rowid are one tree in SQLite instead of two; they are those that are mostly looked up by their key.
 """
 
 from __future__ import annotations
@@ -172,6 +174,7 @@ attempts = Table(
         sqlite_where=text("answered_us IS NOT NULL"),
         postgresql_where=text("answered_us IS NOT NULL"),
     ),
+    sqlite_with_rowid=False,
 )
 
 journal_files = Table(
@@ -208,6 +211,7 @@ open_rows = Table(
     Column("group_key", PlainText, nullable=False),
     Column("line", LargeBinary, nullable=False, info=personal("journal row: number and name of the caller")),
     Index("ix_open_rows_group", "node", "group_key"),
+    sqlite_with_rowid=False,
 )
 
 closings = Table(
@@ -284,6 +288,7 @@ deliveries = Table(
         sqlite_where=text("due_us IS NOT NULL"),
         postgresql_where=text("due_us IS NOT NULL"),
     ),
+    sqlite_with_rowid=False,
 )
 
 api_tokens = Table(

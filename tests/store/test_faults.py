@@ -13,6 +13,8 @@ from gateway import store
 from gateway.store import calls, engines
 from tests.store import examples, other_process
 
+on_postgresql = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+
 
 def path_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
@@ -90,9 +92,8 @@ async def test_files_that_cannot_grow_are_unavailable_until_they_can(sqlite_url:
     await database.close()
 
 
+@on_postgresql
 async def test_a_full_postgresql_is_unavailable(database: store.Database) -> None:
-    if database.engine_name != "postgresql":
-        return
     for state in ("53100", "57P03", "25006", "40P01"):
         with pytest.raises(store.StoreUnavailable, match="no more"):
             async with database.begin() as tx:
@@ -117,9 +118,8 @@ async def test_a_locked_database_is_unavailable_until_it_is_not(
     await database.close()
 
 
+@on_postgresql
 async def test_a_locked_table_is_unavailable_until_it_is_not(database: store.Database) -> None:
-    if database.engine_name != "postgresql":
-        return
     async with database.begin() as other:
         await other.execute(text("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(store.StoreUnavailable, match="lock"):
@@ -158,9 +158,8 @@ async def test_another_file_in_its_place_stops_it(sqlite_url: str) -> None:
     await database.close()
 
 
+@on_postgresql
 async def test_it_connects_again_after_the_server_cut_it_off(database: store.Database) -> None:
-    if database.engine_name != "postgresql":
-        return
     await save(database, 1)
     end_others = text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"

@@ -157,6 +157,7 @@ def upgrade() -> None:
             ["call_id"], ["calls.call_id"], name=op.f("fk_attempts_call_id_calls"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("call_id", "number", name=op.f("pk_attempts")),
+        sqlite_with_rowid=False,
     )
     op.create_index(
         "ix_attempts_talked",
@@ -199,6 +200,7 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["seq"], ["events.seq"], name=op.f("fk_deliveries_seq_events"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("seq", "target", name=op.f("pk_deliveries")),
+        sqlite_with_rowid=False,
     )
     op.create_index(
         "ix_deliveries_call",
@@ -237,5 +239,6 @@ def upgrade() -> None:
             ["file_id"], ["journal_files.file_id"], name=op.f("fk_open_rows_file_id_journal_files")
         ),
         sa.PrimaryKeyConstraint("file_id", "file_offset", name=op.f("pk_open_rows")),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_open_rows_group", "open_rows", ["node", "group_key"], unique=False)
