@@ -53,10 +53,14 @@ class AttemptDocument(Document):
     kind: str
     agent: str | None
     outcome: calls.AttemptOutcome | None
+    started_at: datetime | None
+    answered_at: datetime | None
+    ended_at: datetime | None
     ring_seconds: float
     talk_seconds: float
     sip_code: int | None
     q850_cause: int | None
+    answered_by: str | None
     whisper_played: bool
     accepted: bool | None
 
@@ -69,6 +73,17 @@ class Experience(Document):
     silent_seconds: float
 
 
+class Consent(Document):
+    """What the caller was told about recording, and said."""
+
+    region: str | None
+    mode: str
+    result: str
+    key: str | None
+    prompt_id: str | None
+    at: datetime | None
+
+
 class Attribution(Document):
     """Where the call came from, how that is known, and how surely (0 to 1)."""
 
@@ -76,9 +91,18 @@ class Attribution(Document):
     confidence: float
     source: str | None
     source_name: str | None
+    parent_source: str | None
     channel: str | None
     medium: str | None
     campaign: str | None
+    term: str | None
+    content: str | None
+    landing_page: str | None
+    referrer: str | None
+    click_ids: dict[str, str] | None
+    visitor_id: str | None
+    lease_id: str | None
+    candidates: list[Any]
 
 
 class CallRecord(Document):
@@ -110,10 +134,11 @@ class CallRecord(Document):
     route: str | None
     route_source: str | None
     plan_revision: int | None
+    agi_status: str | None
     trunk: str | None
     experience: Experience
     attribution: Attribution
-    recording_consent: dict[str, Any]
+    recording_consent: Consent
     sip_call_id: str | None
     linked_id: str
     unique_id: str

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from gateway import store
@@ -93,14 +94,14 @@ class Listener:
             await runner.cleanup()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def database(tmp_path: Path) -> AsyncIterator[store.Database]:
     opened = await store.Database.open(f"sqlite:///{tmp_path / 'dialmark.db'}")
     yield opened
     await opened.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def idle(database: store.Database) -> Listener:
     """A listener that does not run yet, to be changed first."""
     clock = Clock()
@@ -108,13 +109,13 @@ async def idle(database: store.Database) -> Listener:
     return Listener(database, live.LiveBoard(clock=clock, on_ended=meters.call_ended), meters, clock)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def listener(idle: Listener) -> AsyncIterator[Listener]:
     async with idle.running():
         yield idle
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps no cookies and follows no redirect by itself."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -124,3 +125,11 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def bearer(token: str) -> dict[str, str]:
     """The header that presents a token."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one module share an event loop, and so a browser: starting Chromium takes longer than most of them."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("asyncio"):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)

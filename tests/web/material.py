@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.core import book
+from gateway.core import book, records
 from gateway.store import calls
 from gateway.web import parts, streams
 
@@ -96,7 +96,7 @@ def record(
         "agi_status": "SUCCESS",
         "trunk": "carrier-a",
         "ring_seconds": 8.4,
-        "recording_consent": {"mode": "off", "result": "not_asked"},
+        "recording_consent": dict(records.NOT_ASKED),
         "linked_id": "1.1",
         "unique_id": "1.1",
         "started_at": streams.timestamp(started_at),
@@ -129,6 +129,10 @@ def record(
             "source": source,
             "source_name": source,
             "channel": "search" if source else None,
+            "parent_source": None,
+            **dict.fromkeys(("term", "content", "landing_page", "referrer", "visitor_id", "lease_id")),
+            "click_ids": {},
+            "candidates": [],
             "medium": "cpc" if source else None,
             "campaign": "Implants" if source == "google-ads" else None,
         },
@@ -145,6 +149,7 @@ def _attempt(index: int, destination: str, outcome: str | None) -> dict[str, Any
         "kind": "reserve" if index else "forward",
         "agent": AGENTS.get(destination),
         "outcome": outcome,
+        **dict.fromkeys(("started_at", "answered_at", "ended_at", "answered_by")),
         "ring_seconds": 8.4,
         "talk_seconds": 74.2 if outcome == "answered" else 0.0,
         "sip_code": sip_code,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
+import pydantic
 import pytest
 
-from gateway.core import book
+from gateway.core import calls, records
 from gateway.store import routing
-from gateway.web import health, metrics, problems, schemas
+from gateway.web import health, metrics, problems, schemas, views
 from tests.web import material
 from tests.web.conftest import Listener, bearer
 
@@ -262,6 +263,49 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
     assert "CallRecord" in document["components"]["schemas"]
 
 
+FACTS = calls.CallFacts(
+    call_id="c", direction=calls.Direction.INBOUND, linked_id="1.1", unique_id="1.1", sip_call_id=None, trunk="t",
+    did="74990000001", caller="74951234567", caller_raw="8495", caller_name="", started_at_us=1, answered_at_us=2,
+    ended_at_us=3, last_row_at_us=3, is_closed=True, outcome=calls.Outcome.ANSWERED, cause=None,
+    ended_by=calls.EndedBy.CALLER, route_source="agi", route="sales", plan_revision=7, agi_status="SUCCESS",
+    wait_seconds=1.0, talk_seconds=1.0, hold_seconds=0.0, post_dial_delay_seconds=None, prompt_seconds=0.0,
+    silent_seconds=0.0, plan_at_us=1,
+    attempts=(
+        calls.Attempt(1, "sales-desk", "forward", calls.AttemptOutcome.ANSWERED, 1, 2, 3, 1.0, 1.0, None, 16, "desk-1",
+                      "PJSIP/desk-1-00000001"),
+    ),
+)  # fmt: skip
+
+
+def described(model: type[pydantic.BaseModel], document: dict[str, Any], path: str = "") -> list[str]:
+    """Fields of a document that its model does not know."""
+    unknown = []
+    for key, value in document.items():
+        if key not in model.model_fields:
+            unknown.append(f"{path}{key}")
+            continue
+        kinds = [kind for kind in _kinds(model.model_fields[key].annotation) if issubclass(kind, pydantic.BaseModel)]
+        for item in value if isinstance(value, list) else [value]:
+            if kinds and isinstance(item, dict):
+                unknown += described(kinds[0], item, f"{path}{key}.")
+    return unknown
+
+
+def _kinds(annotation: Any) -> list[type]:
+    inner = [kind for part in get_args(annotation) for kind in _kinds(part)]
+    return [annotation] if isinstance(annotation, type) and not inner else inner
+
+
+def test_the_record_that_the_core_makes_is_the_one_described() -> None:
+    document = records.record(
+        FACTS, material.routing_book(), revision=1, calls_before=None, node="main", with_region=False
+    )
+    parsed = schemas.CallRecord.model_validate(document)
+    assert described(schemas.CallRecord, document) == []
+    view = views.call_view(document, views.Names(material.routing_book()), material.ZONE, material.NOW)
+    assert (parsed.attribution.source, view.source, view.stops[0][0].name) == ("google-ads", "Google Ads", "Sales desk")
+
+
 @pytest.mark.parametrize("document", [*material.busy_day()[:14], material.record(is_up=True, outcome=None)])
 def test_records_keep_to_their_model(document: dict[str, Any]) -> None:
     schemas.CallRecord.model_validate(document)
@@ -271,4 +315,3 @@ def test_every_problem_and_route_is_documented() -> None:
     text = DOCS.read_text()
     missing = [slug for slug in problems.TITLES if f"`{slug}`" not in text]
     assert not missing
-    assert isinstance(material.routing_book(), book.Book)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
-from gateway.web import auth, health, pages, streams, views
+from gateway.web import health, pages, streams, views
 from tests.web import material
 from tests.web.conftest import Listener
 
@@ -53,13 +54,17 @@ class Watched:
         await expect(self.page.get_by_role("heading", name="On the line now")).to_be_visible()
 
     async def check(self) -> None:
+        # Asked past the page's own scripts, so it works with scripts switched off as well.
         violations = await self.page.evaluate("window.violations ?? []")
         assert not self.faults and not violations
         outside = [address for address in self.requests if not address.startswith((self.listener.url, "data:"))]
         assert not outside
 
 
-@asynccontextmanager
+Opened = Callable[..., AbstractAsyncContextManager[Watched]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
@@ -67,22 +72,29 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@asynccontextmanager
-async def opened(listener: Listener, **options: Any) -> AsyncIterator[Watched]:
-    """A watched page in a fresh browser; what it must not do is checked at the end."""
-    async with chromium() as browser:
-        context: BrowserContext = await browser.new_context(**options)
+@pytest.fixture
+def opened(chromium: Browser) -> Opened:
+    """Opens a watched page with a fresh profile; what it must not do is checked at the end of the block."""
+
+    @asynccontextmanager
+    async def open_page(listener: Listener, **options: Any) -> AsyncIterator[Watched]:
+        context: BrowserContext = await chromium.new_context(**options)
         await context.add_init_script(
             "window.violations = []; document.addEventListener('securitypolicyviolation',"
             " (event) => window.violations.push(event.violatedDirective + ' ' + event.blockedURI))"
         )
         watched = Watched(await context.new_page(), listener)
         watched.watch()
-        yield watched
-        await watched.check()
+        try:
+            yield watched
+            await watched.check()
+        finally:
+            await context.close()
+
+    return open_page
 
 
-async def test_a_call_appears_rings_talks_and_ends_on_the_page(listener: Listener) -> None:
+async def test_a_call_appears_rings_talks_and_ends_on_the_page(opened: Opened, listener: Listener) -> None:
     """N7: the way over busy to the reserve is on the page while it happens."""
     call_id = "11111111-2222-4333-8444-555555555555"
     facts: dict[str, Any] = {"call_id": call_id, "name": "Ivan Petrov", "started_at": listener.clock.now}
@@ -125,7 +137,7 @@ async def test_a_call_appears_rings_talks_and_ends_on_the_page(listener: Listene
         await expect(page.locator(".tile").first).to_contain_text("1")
 
 
-async def test_it_goes_grey_when_the_stream_is_lost_and_comes_back(idle: Listener) -> None:
+async def test_it_goes_grey_when_the_stream_is_lost_and_comes_back(opened: Opened, idle: Listener) -> None:
     idle.pace = streams.Pace(heartbeat_seconds=0.2)
     async with idle.running(), opened(idle) as watched:
         page = watched.page
@@ -148,21 +160,21 @@ async def test_it_goes_grey_when_the_stream_is_lost_and_comes_back(idle: Listene
         watched.faults = [fault for fault in watched.faults if "ERR_" not in fault]
 
 
-async def test_it_says_so_when_the_journal_is_behind(idle: Listener) -> None:
+async def test_it_says_so_when_the_journal_is_behind(opened: Opened, idle: Listener) -> None:
     idle.behind = 42.0
     async with idle.running(), opened(idle) as watched:
         await watched.log_in()
         await expect(watched.page.locator("#freshness")).to_have_text("journal 42 s behind")
 
 
-async def test_complaints_of_the_node_stand_on_the_page(idle: Listener) -> None:
+async def test_complaints_of_the_node_stand_on_the_page(opened: Opened, idle: Listener) -> None:
     idle.probes["ami"] = lambda: health.Check(False, "the manager connection is down", is_required=False)
     async with idle.running(), opened(idle) as watched:
         await watched.log_in()
         await expect(watched.page.get_by_role("alert")).to_contain_text("the manager connection is down")
 
 
-async def test_hostile_callers_stay_text(listener: Listener) -> None:
+async def test_hostile_callers_stay_text(opened: Opened, listener: Listener) -> None:
     documents = [
         material.record(
             call_id=f"00000000-0000-4000-8000-{number:012}",
@@ -194,7 +206,7 @@ async def test_hostile_callers_stay_text(listener: Listener) -> None:
         assert await page.evaluate(TOO_WIDE) == []
 
 
-async def test_a_record_unfolds_and_stays_open_while_calls_come_in(listener: Listener) -> None:
+async def test_a_record_unfolds_and_stays_open_while_calls_come_in(opened: Opened, listener: Listener) -> None:
     documents = material.busy_day()
     await listener.store_calls(documents)
     async with opened(listener) as watched:
@@ -222,7 +234,7 @@ async def test_a_record_unfolds_and_stays_open_while_calls_come_in(listener: Lis
         await expect(record).to_have_count(0)
 
 
-async def test_a_record_has_its_own_page_and_needs_no_script(listener: Listener) -> None:
+async def test_a_record_has_its_own_page_and_needs_no_script(opened: Opened, listener: Listener) -> None:
     document = material.busy_day()[4]
     await listener.store_calls([document])
     async with opened(listener, java_script_enabled=False) as watched:
@@ -230,14 +242,9 @@ async def test_a_record_has_its_own_page_and_needs_no_script(listener: Listener)
         await watched.page.get_by_label("Token").fill(await listener.token())
         await watched.page.get_by_role("button", name="Log in").click()
         await expect(watched.page.locator(".attempts")).to_contain_text("On-call mobile")
-        watched.page.evaluate = _nothing  # type: ignore[method-assign, assignment]  # there is no script to ask
 
 
-async def _nothing(_: str) -> list[str]:
-    return []
-
-
-async def test_filters_are_addresses(listener: Listener) -> None:
+async def test_filters_are_addresses(opened: Opened, listener: Listener) -> None:
     await listener.store_calls(material.busy_day())
     async with opened(listener) as watched:
         page = watched.page
@@ -256,7 +263,7 @@ async def test_filters_are_addresses(listener: Listener) -> None:
         watched.faults.clear()
 
 
-async def test_the_figures_of_today(listener: Listener) -> None:
+async def test_the_figures_of_today(opened: Opened, listener: Listener) -> None:
     """R65: the ratio names its population, and banned callers are not in it."""
     yesterday = listener.clock.now - timedelta(hours=15)
     await listener.store_calls([*material.busy_day(), material.record(started_at=yesterday, outcome="busy")])
@@ -274,7 +281,7 @@ async def test_the_figures_of_today(listener: Listener) -> None:
         await expect(page.locator(".foot")).to_contain_text("Times in Europe/Moscow (UTC+03:00)")
 
 
-async def test_wrong_tokens_and_the_limit_are_told_in_words(listener: Listener) -> None:
+async def test_wrong_tokens_and_the_limit_are_told_in_words(opened: Opened, listener: Listener) -> None:
     async with opened(listener) as watched:
         page = watched.page
         await page.goto(listener.url)
@@ -285,7 +292,7 @@ async def test_wrong_tokens_and_the_limit_are_told_in_words(listener: Listener) 
         watched.faults = [fault for fault in watched.faults if "status of 4" not in fault]
 
 
-async def test_logout(listener: Listener) -> None:
+async def test_logout(opened: Opened, listener: Listener) -> None:
     async with opened(listener) as watched:
         await watched.log_in()
         await watched.page.get_by_role("button", name="Log out token 1").click()
@@ -294,7 +301,7 @@ async def test_logout(listener: Listener) -> None:
         await expect(watched.page.get_by_label("Token")).to_be_visible()
 
 
-async def test_a_token_without_the_live_scope_sees_no_live_call(listener: Listener) -> None:
+async def test_a_token_without_the_live_scope_sees_no_live_call(opened: Opened, listener: Listener) -> None:
     listener.board.publish(material.record(is_up=True))
     async with opened(listener) as watched:
         await watched.log_in("calls:read")
@@ -303,7 +310,7 @@ async def test_a_token_without_the_live_scope_sees_no_live_call(listener: Listen
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_everything_has_a_name_and_enough_contrast(listener: Listener, scheme: Any) -> None:
+async def test_everything_has_a_name_and_enough_contrast(opened: Opened, listener: Listener, scheme: Any) -> None:
     """Controls have names, and every text reaches 4.5 : 1 against what it stands on (WCAG 1.4.3)."""
     await listener.store_calls(material.busy_day())
     listener.board.restore([material.record(is_up=True), material.record(is_up=True, outcome=None, attempts=[])])
@@ -349,7 +356,7 @@ CONTRAST = """() => {
 }"""
 
 
-async def test_it_fits_a_phone(listener: Listener) -> None:
+async def test_it_fits_a_phone(opened: Opened, listener: Listener) -> None:
     await listener.store_calls(material.busy_day())
     listener.board.restore([material.record(is_up=True, name="A very long caller name that does not end soon")])
     async with opened(listener, viewport={"width": 360, "height": 740}) as watched:
@@ -359,7 +366,7 @@ async def test_it_fits_a_phone(listener: Listener) -> None:
         assert await watched.page.evaluate(TOO_WIDE) == []
 
 
-async def test_the_theme_is_kept(listener: Listener) -> None:
+async def test_the_theme_is_kept(opened: Opened, listener: Listener) -> None:
     async with opened(listener, color_scheme="light") as watched:
         await watched.log_in()
         await watched.page.get_by_role("button", name="Switch between light and dark").click()
@@ -367,7 +374,7 @@ async def test_the_theme_is_kept(listener: Listener) -> None:
         assert await watched.page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-async def test_many_calls_are_capped_and_counted(listener: Listener) -> None:
+async def test_many_calls_are_capped_and_counted(opened: Opened, listener: Listener) -> None:
     listener.board.restore([material.record(is_up=True) for _ in range(pages.LIVE_SHOWN + 15)])
     async with opened(listener) as watched:
         await watched.log_in()
@@ -375,7 +382,7 @@ async def test_many_calls_are_capped_and_counted(listener: Listener) -> None:
         await expect(watched.page.locator(".more")).to_have_text("and 15 more")
 
 
-async def test_the_page_is_small(listener: Listener, http: aiohttp.ClientSession) -> None:
+async def test_the_page_is_small(opened: Opened, listener: Listener, http: aiohttp.ClientSession) -> None:
     """`dashboard.md` 3.5: at most 120 kB compressed for the first load; our own part at most 40."""
     async with opened(listener) as watched:
         await watched.log_in()
@@ -425,4 +432,3 @@ def test_a_document_with_little_in_it_still_shows() -> None:
     """An older or newer record must not break the page."""
     view = views.call_view({"call_id": "a"}, views.Names(None), material.ZONE, material.NOW)
     assert (view.caller, view.state.key, view.stops) == ("Unknown", "arriving", ())
-    assert auth.COOKIE

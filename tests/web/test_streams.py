@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import pytest
+import pytest_asyncio
 
 from gateway.store import tokens
 from gateway.web import auth, live, parts, streams
@@ -50,7 +50,7 @@ class Stream:
         raise AssertionError(f"the stream ended before {kind}")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def quick(idle: Listener) -> AsyncIterator[Listener]:
     idle.pace = streams.Pace(heartbeat_seconds=0.02, write_seconds=0.2)
     async with idle.running():

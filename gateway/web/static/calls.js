@@ -6,6 +6,8 @@
   const LIVE_PAUSE_MS = 200; // at most five refreshes of the live part a second, however many calls come
   const RECENT_PAUSE_MS = 1_000;
   const BEHIND_SECONDS = 5;
+  const HEALTH_MS = 15_000; // what the node complains of may change without a call
+  const FIGURES_MS = 300_000; // and today becomes yesterday
 
   const live = document.getElementById("live");
   const recent = document.getElementById("recent");
@@ -14,6 +16,7 @@
   let heardAt = 0;
   let behind = 0;
   let clockOffset = 0;
+  let hasLoaded = false;
 
   // ---- merging fresh HTML into the page, keyed by data-key, so that focus, open records and tooltips stay ----
   const KEPT_ATTRIBUTES = new Set(["aria-expanded", "open"]);
@@ -97,12 +100,11 @@
 
   function listen() {
     const stream = new EventSource("/api/v1/live");
-    let isFirst = true;
     stream.addEventListener("snapshot", (event) => {
       heard(JSON.parse(event.data).at);
       refreshLive();
-      if (!isFirst) refreshRecent();
-      isFirst = false;
+      if (hasLoaded) refreshRecent();
+      hasLoaded = true;
     });
     stream.addEventListener("call", (event) => {
       heard();
@@ -205,7 +207,12 @@
   });
 
   if (live) {
-    if (live.dataset.allowed === "yes") listen();
+    if (live.dataset.allowed === "yes") {
+      listen();
+      setInterval(() => { if (!document.hidden) refreshLive(); }, HEALTH_MS);
+      setInterval(() => { if (!document.hidden) refreshRecent(); }, FIGURES_MS);
+      document.addEventListener("visibilitychange", () => { if (!document.hidden) { refreshLive(); refreshRecent(); } });
+    }
     else if (freshness) { freshness.dataset.state = "off"; freshnessText.textContent = "not live"; }
     setInterval(tick, 1_000);
     tick();
