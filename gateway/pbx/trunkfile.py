@@ -40,7 +40,9 @@ def render_contexts(routing_book: book.Book) -> str:
 
 
 def _common(trunk: book.Trunk) -> Iterator[str]:
-    yield f"transport = dialmark-{trunk.transport}"
+    if trunk.transport != "udp":
+        # Named, since Asterisk would otherwise take any that listens; UDP is what it takes by itself.
+        yield f"transport = dialmark-{trunk.transport}"
     yield "disallow = all"
     yield "allow = alaw,ulaw,g722"
     yield "direct_media = no"
