@@ -262,6 +262,7 @@ async def _recent(request: web.Request, query: schemas.CallsQuery) -> dict[str, 
     given = {name: value for name, value in request.query.items() if name != "after"}
     return {
         "today": today,
+        "day": now.astimezone(here.zone).date().isoformat(),
         "calls": [views.call_view(json.loads(row.record), names, here.zone, now) for row in page.calls],
         "older": "/?" + urlencode({**given, "after": api.encode_cursor(page.next)}) if page.next is not None else None,
         "is_first_page": after is None,
