@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from gateway.config import tables
-from gateway.core import book
+from gateway.core import book, numbers
 
 MAX_WEIGHT = 100
 
@@ -56,7 +56,16 @@ class Destinations:
         if agent is None and kind is book.DestinationKind.ENDPOINT:
             agent = self._agents_by_endpoint.get(address)
         made = book.Destination(
-            key, name, kind, address, trunk if is_tel else None, agent, caller_id, label_source, weight
+            key,
+            name,
+            kind,
+            address,
+            trunk if is_tel else None,
+            agent,
+            caller_id,
+            label_source,
+            weight,
+            self._dialled(kind, address, trunk),
         )
         self.by_key[key] = made
         self._by_dial.setdefault((f"{kind}:{address}", made.trunk), key)
@@ -81,9 +90,24 @@ class Destinations:
             prefix = next(prefix for prefix, known in _KINDS.items() if known is kind)
             key = self._free(derived_key(f"{prefix}-{address}"), f"{address}@{trunk}")
             agent = self._agents_by_endpoint.get(address) if kind is book.DestinationKind.ENDPOINT else None
-            self.by_key[key] = book.Destination(key, f"{prefix}:{address}", kind, address, trunk, agent)
+            self.by_key[key] = book.Destination(
+                key,
+                f"{prefix}:{address}",
+                kind,
+                address,
+                trunk,
+                agent,
+                dialled=self._dialled(kind, address, trunk),
+            )
             self._by_dial[dial] = key
         return self._by_dial[dial]
+
+    def _dialled(self, kind: book.DestinationKind, address: str, trunk: str | None) -> str | None:
+        """The number as the trunk wants it."""
+        known = self._trunks.get(trunk or "")
+        if kind is not book.DestinationKind.TEL or known is None:
+            return None
+        return numbers.as_dialled(address, known.country, known.number_form)
 
     def _free(self, key: str, origin: str) -> str:
         if key not in self.declared and key not in self.by_key:

@@ -209,6 +209,8 @@ class Destination:
     label_source: bool = False
     """Put the source's name before the caller's name on the phone's display."""
     weight: int = 1
+    dialled: str | None = None
+    """Of `tel`: the number as its trunk wants it; None = E.164 digits."""
 
     @property
     def dial_string(self) -> str:
@@ -217,7 +219,7 @@ class Destination:
             case DestinationKind.ENDPOINT:
                 return f"PJSIP/{self.address}"
             case DestinationKind.TEL:
-                return f"PJSIP/{self.address.lstrip('+')}@{self.trunk}-out"
+                return f"PJSIP/{self.dialled or self.address.lstrip('+')}@{self.trunk}-out"
             case DestinationKind.LOCAL:
                 return f"Local/{self.address}/n"
 

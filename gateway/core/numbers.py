@@ -156,6 +156,22 @@ def national_prefixes(country: str) -> NationalPrefixes | None:
     )
 
 
+def as_dialled(e164: str, country: str, form: book.NumberForm) -> str:
+    """A number with `+` as a trunk of `country` and `form` wants it in our INVITE.
+
+    National numbers get the trunk prefix, foreign ones the international prefix; `+` where a country has none.
+    """
+    digits = e164.removeprefix("+")
+    if form is book.NumberForm.E164:
+        return digits
+    plan = national_prefixes(country)
+    if form is book.NumberForm.PLUS or plan is None:
+        return f"+{digits}"
+    if digits.startswith(plan.country_code) and country_of(f"+{digits}") in (country, None):
+        return (plan.trunk_prefix or "") + digits.removeprefix(plan.country_code)
+    return (plan.international_prefix or "+") + digits
+
+
 @lru_cache(maxsize=16_384)
 def _normalise(raw: str, country: str, form: book.NumberForm) -> str | None:
     text = _user_part(raw)

@@ -145,11 +145,30 @@ def _did_extensions(trunk: book.Trunk, prefix: str) -> Iterator[str]:
 
 
 def _outbound_context(trunk: book.Trunk) -> Iterator[str]:
+    """For phones: national numbers to E.164; then, for our INVITE, E.164 to what the carrier wants."""
     yield f"[dialmark-out-{trunk.key}]"
     for pattern, did in did_patterns(trunk.country, book.NumberForm.NATIONAL):
         yield f"exten => {pattern},1,Set(DM_OUT_TRUNK={trunk.key})"
         yield f" same => n,Goto(dialmark-outbound,{did},1)"
     yield ""
+    yield f"[dialmark-dialled-{trunk.key}]"
+    for pattern, number in dialled_patterns(trunk.country, trunk.number_form):
+        yield f"exten => {pattern},1,Set(DM_DIALLED={number})"
+        yield " same => n,Return()"
+    yield ""
+
+
+def dialled_patterns(country: str, form: book.NumberForm) -> Iterator[tuple[str, str]]:
+    """Patterns of E.164 digits, and the expression of the number as the carrier wants it; as `numbers.as_dialled`."""
+    if form is book.NumberForm.E164:
+        yield "_X!", "${EXTEN}"
+        return
+    if form is book.NumberForm.PLUS:
+        yield "_X!", "+${EXTEN}"
+        return
+    plan = _national(country)
+    yield f"_{plan.country_code}X!", f"{plan.trunk_prefix or ''}${{EXTEN:{len(plan.country_code)}}}"
+    yield "_X!", f"{plan.international_prefix or '+'}${{EXTEN}}"
 
 
 def did_patterns(country: str, form: book.NumberForm, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -148,7 +148,7 @@ class Tracker:
             rows = await stored_journal.open_rows(connection, self._node)
         for stored in rows:
             call = self._calls.setdefault(stored.group, _Call(stored.group, has_open_rows=True))
-            call.rows += _rows_of(stored.line)
+            call.rows += _rows_of(stored.line, stored.group)
         for key, call in self._calls.items():
             self._grouping.adopt(key, call.rows)
             for row in call.rows:
@@ -230,8 +230,11 @@ class Tracker:
     def _take(self, batch: journalfiles.Batch, file_id: int) -> dict[str, _Call]:
         """Puts the batch's rows to their calls; returns the calls that changed."""
         touched: dict[str, _Call] = {}
+        place = -1
         for line in batch.lines:
             row = line.row
+            # Rows recovered from one damaged line share its offset, but a stored row needs one of its own.
+            place = max(line.offset, place + 1)
             if self._restarts.is_restart(row):
                 self._close_all_before(row.at_us, touched)
             key = self._grouping.assign(row)
@@ -244,7 +247,7 @@ class Tracker:
                 call = self._calls[key] = _Call(key)
             call.rows.append(row)
             call.absent_since_us = None
-            call.unsaved.append(stored_journal.OpenRow(file_id, line.offset, key, line.raw))
+            call.unsaved.append(stored_journal.OpenRow(file_id, place, key, line.raw))
             touched[key] = call
         if batch.lines:
             self.last_row_us = batch.lines[-1].row.at_us
@@ -413,6 +416,9 @@ class Tracker:
                 self._grouping.close(key)
 
 
-def _rows_of(line: bytes) -> Iterable[Row]:
+def _rows_of(line: bytes, group: str) -> Iterable[Row]:
+    """The group's rows in a stored line; rows glued together by a full disk may be of several calls."""
     parsed = journal.parse_line(line)
-    return parsed.recovered if isinstance(parsed, journal.Damaged) else (parsed,)
+    if isinstance(parsed, journal.Damaged):
+        return [row for row in parsed.recovered if group in (row.unique_id, row.linked_id)]
+    return (parsed,)
