@@ -28,7 +28,7 @@ from gateway.store import journal as stored_journal
 from gateway.store import outbox
 from gateway.store import routing as revisions
 from gateway.web import app as admin
-from gateway.web import health, live, metrics, parts
+from gateway.web import auth, health, live, metrics, parts
 
 _log = log.get("daemon")
 
@@ -57,7 +57,7 @@ async def run(chosen: settings.Settings, roles: frozenset[str] = ROLES, reread: 
         asked = stack.enter_context(supervision.signals())
         roots = node.roots()
         roots["status line"] = lambda: node.report(notifier)
-        roots["settings"] = lambda: _follow_settings(asked.reload, chosen, reread, notifier)
+        roots["settings"] = lambda: node.follow_settings(asked.reload, reread, notifier)
         roots["systemd watchdog"] = lambda: supervision.beat(notifier, node.answers)
         notifier.ready(node.status())
         _log.info("READY", node=chosen.node.name, **node.addresses())
@@ -182,6 +182,26 @@ class _Node:
                 _log.info("caught up with the journal", rows=self.reader.counts.rows if self.reader else 0)
             await asyncio.sleep(STATUS_SECONDS)
 
+    async def follow_settings(
+        self, asked: asyncio.Event, reread: Reread | None, notifier: supervision.Notifier
+    ) -> None:
+        """Root task: SIGHUP reads the settings again; broken ones leave the old in force."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            if reread is None:
+                continue
+            notifier.reloading()
+            try:
+                new = reread()
+            except settings.SettingsErrors as error:
+                _log.error("settings not reloaded, the old ones stay in force", errors=str(error))
+                notifier.ready("settings not reloaded: see the log")
+                continue
+            _apply_settings(new, settings.changes(self.settings, new))
+            self.settings = new
+            notifier.ready(self.status())
+
     async def answers(self) -> bool:
         """Whether FastAGI accepts a connection: what callers need, proved from outside the loop's own view."""
         if self.agi is None:
@@ -288,11 +308,17 @@ async def _start_web(node: _Node, stack: AsyncExitStack) -> None:
         behind_seconds=lambda: _behind_seconds(node),
         probes=_probes(node),
         trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
+        limits=lambda: _limits(node.settings),
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
     await node.web_runner.setup()
     stack.push_async_callback(node.web_runner.cleanup)
     await web.TCPSite(node.web_runner, chosen.web.admin_host, chosen.web.admin_port).start()
+
+
+def _limits(in_force: settings.Settings) -> auth.Limits:
+    limits = in_force.limits
+    return auth.Limits(limits.login_per_minute, limits.api_per_minute, limits.live_clients)
 
 
 def _parse(text: str, revision: int) -> book.Book:
@@ -410,29 +436,6 @@ def _readings(node: _Node) -> metrics.Readings:
         live_readers=lambda: node.board.reader_count,
         live_cut_off=lambda: node.board.cut_off_total,
     )
-
-
-async def _follow_settings(
-    asked: asyncio.Event, chosen: settings.Settings, reread: Reread | None, notifier: supervision.Notifier
-) -> None:
-    """Root task: SIGHUP reads the settings again; broken ones leave the old in force."""
-    current = chosen
-    while True:
-        await asked.wait()
-        asked.clear()
-        if reread is None:
-            continue
-        notifier.reloading()
-        try:
-            new = reread()
-        except settings.SettingsErrors as error:
-            _log.error("settings not reloaded, the old ones stay in force", errors=str(error))
-            notifier.ready("settings not reloaded: see the log")
-            continue
-        changed = settings.changes(current, new)
-        current = new
-        _apply_settings(new, changed)
-        notifier.ready("settings reloaded")
 
 
 def _apply_settings(new: settings.Settings, changed: tuple[str, ...]) -> None:
