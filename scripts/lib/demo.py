@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.rig import Address, AsteriskNode, Behaviour, Rig
+from tests.rig import Address, AsteriskNode, Behaviour, Daemon, Rig
 from tests.rig.asterisk import new_folder
-from tests.rig.ports import free_port
-from tests.rig.processes import guarded, stop
 
 ROOT = Path(__file__).resolve().parents[2]
 # As config/routing.example.toml has it.
 CARRIERS = {"carrier-a": Address("127.0.0.2", 5070)}
 PHONES = ("desk-1", "desk-2")
-START_SECONDS = 30.0
 RECORD_SECONDS = 10.0
 
 
@@ -99,108 +91,6 @@ CALLS = (
 )
 
 
-class Daemon:
-    """``dialmark run`` beside a node, and the command line on the same configuration."""
-
-    def __init__(self, node: AsteriskNode) -> None:
-        self.node = node
-        self.admin = Address("127.0.0.1", free_port())
-        self.public = Address("127.0.0.1", free_port())
-        self.config = node.folder / "dialmark.toml"
-        self.state = node.folder / "state"
-        self.state.mkdir(mode=0o750)
-        self.config.write_text(self._settings())
-        self.config.chmod(0o640)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def _settings(self) -> str:
-        node = self.node
-        return f"""[node]
-name = "demo"
-[database]
-url = "sqlite:///{self.state}/dialmark.db"
-[asterisk]
-journal_dir = "{node.journal.parent}"
-journal_name = "{node.journal.name}"
-generated_dir = "{node.etc}"
-[ami]
-host = "{node.ami.host}"
-port = {node.ami.port}
-username = "{node.ami_user}"
-secret = "{node.ami_secret}"
-[agi]
-host = "{node.agi.host}"
-port = {node.agi.port}
-[web]
-port = {self.public.port}
-admin_port = {self.admin.port}
-[events]
-jsonl_path = "{self.state}/events.jsonl"
-"""
-
-    def start(self) -> None:
-        """Return at once; :meth:`until_ready` waits."""
-        with (self.node.folder / "daemon.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                guarded(self._command("run")), env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    async def until_ready(self) -> None:
-        """Return when ``/readyz`` says 200.
-
-        Raises:
-            RuntimeError: the daemon ended or is not ready in time; the text holds its log.
-        """
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        while not await asyncio.to_thread(self._is_ready):
-            has_ended = self._process is not None and self._process.poll() is not None
-            if has_ended or asyncio.get_running_loop().time() > deadline:
-                raise RuntimeError("the daemon did not become ready:\n" + self.log())
-            await asyncio.sleep(0.1)
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def run(self, *arguments: str) -> str:
-        """Output of one command.
-
-        Raises:
-            RuntimeError: it ended with another code than 0; the text is what it said.
-        """
-        done = subprocess.run(
-            self._command(*arguments), env=self._environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"dialmark {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def records(self) -> list[dict[str, Any]]:
-        """All call records, as documents."""
-        found: list[dict[str, Any]] = json.loads(self.run("calls", "list", "--format", "json"))
-        return found
-
-    def log(self) -> str:
-        """The end of the daemon's log."""
-        return "\n".join((self.node.folder / "daemon.log").read_text(errors="replace").splitlines()[-30:])
-
-    def stop(self) -> None:
-        """SIGTERM, and wait for the drain."""
-        if self._process is not None:
-            stop(self._process, 30)
-            self._process = None
-
-    def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "gateway", "--config", str(self.config), *arguments]
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIALMARK_")}
-        return {**kept, "PYTHONPATH": str(ROOT)}
-
-
 def say(text: str) -> None:
     """A line for the person who watches, at once."""
     sys.stdout.write(f"{text}\n")
@@ -247,7 +137,7 @@ async def demo(*, once: bool) -> int:
     """Exit code."""
     say("\033[1m▶ Asterisk\033[0m")
     node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
-    daemon = Daemon(node)
+    daemon = Daemon(node, name="demo")
     try:
         node.start()
         say(f"  {node.installation.version}, SIP on {node.sip}")
