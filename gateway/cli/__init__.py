@@ -14,15 +14,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from gateway.cli import app, failures
 
     try:
-        app.app(args=None if arguments is None else list(arguments), prog_name="dialmark")
+        try:
+            app.app(args=None if arguments is None else list(arguments), prog_name="dialmark")
+        finally:
+            sys.stdout.flush()
     except failures.Failure as failure:
         print(f"dialmark: {failure}", file=sys.stderr)
         sys.exit(failure.exit_code)
     except BrokenPipeError:
         _leave_pipe()
-        sys.exit(failures.EXIT_PROBLEM)
+        sys.exit(failures.EXIT_PIPE)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(failures.EXIT_INTERRUPT)
 
 
 def _leave_pipe() -> None:

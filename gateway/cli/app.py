@@ -21,9 +21,19 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from gateway import __version__
+
+        print(f"dialmark {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="Configuration file, for any command; may stand behind it too.", metavar="PATH"),
@@ -36,11 +46,6 @@ def root(
     if config is not None:
         # Commands read the variable themselves when the option does not stand behind them.
         os.environ[context.CONFIG_VARIABLE] = str(config)
-    if version:
-        from gateway import __version__
-
-        print(f"dialmark {__version__}")
-        raise typer.Exit
 
 
 app.command()(init.init)

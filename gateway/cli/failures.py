@@ -12,6 +12,10 @@ EXIT_USAGE = 2
 EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits.h: systemd is told not to restart on it."""
 
+EXIT_INTERRUPT = 130
+EXIT_PIPE = 141
+"""As shells report SIGINT and SIGPIPE."""
+
 
 class Failure(Exception):
     """A message for the operator that says what to do. Never shown with a traceback."""

@@ -18,6 +18,7 @@ app = typer.Typer(help="API tokens: add, list, revoke.", no_args_is_help=True)
 
 SCOPES = {
     "calls:read": "call records",
+    "calls:hang-up": "end a call that is up",
     "routing:read": "what is in force",
     "live:read": "the calls that are up",
     "metrics:read": "/metrics and the details of /readyz",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway import cli, store
+from gateway.cli import context
 from gateway.core import book
 from gateway.pbx import journalfiles
 from gateway.services import tracker
@@ -104,8 +106,8 @@ class Operator:
         asyncio.run(self._track(now_us))
 
     async def _track(self, now_us: int) -> None:
-        async def no_book(_: int | None) -> book.Book | None:
-            return None
+        async def book_of(_: int | None) -> book.Book | None:
+            return await context.book_in_force(database)
 
         async def nothing_known() -> tracker.Alive | None:
             return None
@@ -116,7 +118,7 @@ class Operator:
                 database,
                 journalfiles.JournalReader(self.journal.parent),
                 node="main",
-                book_of=no_book,
+                book_of=book_of,
                 outlets=tracker.Outlets(changed=lambda _: None, events_added=lambda: None, targets=["jsonl"]),
                 alive=nothing_known,
                 now_us=lambda: now_us,
@@ -154,6 +156,14 @@ jsonl_path = "{tmp_path}/events.jsonl"
     # Listings are as wide as their text when piped, whatever the terminal of whoever runs the tests.
     monkeypatch.delenv("COLUMNS", raising=False)
     return Operator(tmp_path, config, capsys)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port on loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
