@@ -241,7 +241,11 @@ async def _start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncE
         await _start_calls(node, routes, stack, targets=[dispatcher.TARGET] if _has_file_target(chosen) else [])
     if "worker" in roles and chosen.events.jsonl_path is not None:
         node.dispatcher = dispatcher.Dispatcher(
-            database, path=chosen.events.jsonl_path, rotate_bytes=chosen.events.rotate_bytes, now_us=_now_us
+            database,
+            path=chosen.events.jsonl_path,
+            rotate_bytes=chosen.events.rotate_bytes,
+            now_us=_now_us,
+            keep_days=chosen.journal.archive_days,
         )
     if "web" in roles:
         await _start_web(node, stack)
@@ -289,6 +293,7 @@ async def _start_calls(node: _Node, routes: router.Router, stack: AsyncExitStack
         alive=_alive(node.ami),
         now_us=_now_us,
         batch_seconds=chosen.journal.batch_milliseconds / 1_000,
+        archive_days=chosen.journal.archive_days,
     )
     if chosen.caller.region:
         # The region table takes a second to load; in the loop, callers would wait for it.
@@ -309,6 +314,7 @@ async def _start_web(node: _Node, stack: AsyncExitStack) -> None:
         probes=_probes(node),
         trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
         limits=lambda: _limits(node.settings),
+        hang_up=_hang_up(node.ami) if node.ami is not None else None,
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
     await node.web_runner.setup()
@@ -365,6 +371,22 @@ def _alive(session: ami.AmiSession | None) -> Callable[[], Awaitable[tracker.Ali
         return tracker.Alive(frozenset(channel.unique_id for channel in channels), started_at_us)
 
     return ask
+
+
+def _hang_up(session: ami.AmiSession) -> parts.HangUp:
+    async def hang_up(unique_id: str) -> None:
+        try:
+            for channel in await session.channels():
+                if channel.unique_id == unique_id:
+                    await session.hang_up(channel.name)
+                    return
+        except ami.NoSuchChannel:
+            pass
+        except ami.AmiError as error:
+            raise ConnectionError(str(error)) from error
+        raise LookupError(unique_id)
+
+    return hang_up
 
 
 def _behind_seconds(node: _Node) -> float | None:

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 TARGET = "jsonl"
 LEASE_US = 30_000_000
 BATCH = 500
+PRUNE_US = 3_600_000_000
 _TAIL_BYTES = 4_000_000
 
 NowUs = Callable[[], int]
@@ -37,6 +38,7 @@ class Dispatcher:
         rotate_bytes: int,
         now_us: NowUs,
         poll_seconds: float = 0.5,
+        keep_days: int = 14,
     ) -> None:
         self._database = database
         self._path = path
@@ -44,6 +46,8 @@ class Dispatcher:
         self._now_us = now_us
         self._poll_seconds = poll_seconds
         self._wake = asyncio.Event()
+        self._keep_us = keep_days * 86_400_000_000
+        self._next_prune_us = 0
         self.problem: str | None = None
         """Why the last delivery failed; None = all is well."""
 
@@ -64,7 +68,20 @@ class Dispatcher:
                 self.problem = str(error)
                 await asyncio.sleep(self._poll_seconds)
             if delivered == 0:
+                await self._prune()
                 await self._wait()
+
+    async def _prune(self) -> None:
+        """Once an hour, delivered events that are older than the journal's archive: nobody can ask for them again."""
+        now_us = self._now_us()
+        if now_us < self._next_prune_us:
+            return
+        self._next_prune_us = now_us + PRUNE_US
+        try:
+            async with self._database.begin() as tx:
+                await outbox.prune(tx, before_us=now_us - self._keep_us)
+        except store.StoreUnavailable as error:
+            log.warning("delivered events not pruned, will be tried again", error=str(error))
 
     async def _wait(self) -> None:
         try:

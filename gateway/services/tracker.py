@@ -33,6 +33,9 @@ LINGER_US = 5_000_000
 GONE_US = 10_000_000
 """A channel that AMI has not seen for so long, and that wrote no row meanwhile, is gone."""
 ALIVE_CHECK_US = 2_000_000
+DAY_US = 86_400_000_000
+PRUNE_US = DAY_US // 24
+"""How often the archive is looked through for files that are too old."""
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -117,6 +120,7 @@ class Tracker:
         alive: Callable[[], Awaitable[Alive | None]],
         now_us: Callable[[], int],
         batch_seconds: float = 0.1,
+        archive_days: int = 14,
     ) -> None:
         self._database = database
         self._reader = reader
@@ -130,7 +134,9 @@ class Tracker:
         self._restarts = restarts.RestartWatch()
         self._calls: dict[str, _Call] = {}
         self._lingering: deque[tuple[int, str]] = deque()
+        self._archive_us = archive_days * DAY_US
         self._next_alive_check_us = 0
+        self._next_prune_us = 0
         self._file_ids: dict[str, int] = {}
         self.last_row_us: int | None = None
         self.is_caught_up = False
@@ -203,8 +209,12 @@ class Tracker:
 
     async def _tidy(self) -> None:
         """Rotation and archive can wait for space or rights; records cannot."""
+        now_us = self._now_us()
         try:
-            await self._reader.tidy(self._now_us())
+            await self._reader.tidy(now_us)
+            if now_us >= self._next_prune_us and self._reader.archive is not None:
+                self._next_prune_us = now_us + PRUNE_US
+                await asyncio.to_thread(journalfiles.prune, self._reader.archive, now_us - self._archive_us)
         except OSError as error:
             log.warning("journal not rotated or archived", error=str(error))
 

@@ -110,6 +110,32 @@ async def get_call(request: web.Request) -> web.StreamResponse:
     return web.Response(text=row.record, content_type="application/json")
 
 
+@table.post(
+    f"/api/v1/calls/{CALL_ID}/hang-up",
+    scope=auth.Scope.CALLS_HANG_UP,
+    out=schemas.HangUp,
+    summary="End a call that is up",
+    slugs=("call-not-found", "call-not-up", "asterisk-unreachable", "unavailable"),
+)
+async def hang_up_call(request: web.Request) -> web.StreamResponse:
+    """Asks Asterisk; what became of the call is in its record, as with every other end."""
+    row = await find_call(request)
+    hang_up = request.app[parts.PARTS].hang_up
+    if row.state != "open":
+        raise problems.Problem("call-not-up")
+    if hang_up is None:
+        raise problems.Problem("asterisk-unreachable", "this process has no manager session")
+    try:
+        await hang_up(row.unique_id)
+    except LookupError:
+        raise problems.Problem("call-not-up") from None
+    except ConnectionError as error:
+        raise problems.Problem("asterisk-unreachable", str(error)) from None
+    response = routes.json_response({"call_id": row.call_id, "status": "asked"})
+    response.set_status(202)
+    return response
+
+
 @table.get(
     "/api/v1/live",
     scope=auth.Scope.LIVE_READ,

@@ -40,6 +40,7 @@ class Scope(StrEnum):
     """What a token may be allowed; `admin` includes all others."""
 
     CALLS_READ = "calls:read"
+    CALLS_HANG_UP = "calls:hang-up"
     ROUTING_READ = "routing:read"
     LIVE_READ = "live:read"
     METRICS_READ = "metrics:read"

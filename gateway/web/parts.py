@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -12,6 +12,10 @@ from aiohttp import web
 from gateway import store
 from gateway.core import book
 from gateway.web import auth, health, live, metrics, streams
+
+HangUp = Callable[[str], Awaitable[None]]
+"""Ends the call whose inbound channel has this unique id. Raises LookupError when there is no such channel, and
+ConnectionError when Asterisk does not answer."""
 
 
 def _utc_now() -> datetime:
@@ -38,6 +42,8 @@ class AdminParts:
     probes: Mapping[str, health.Probe] = field(default_factory=dict)
     trusted_proxies: Sequence[str] = ()
     limits: Callable[[], auth.Limits] = auth.Limits
+    hang_up: HangUp | None = None
+    """Ends a call that is up, None on a process without a manager session."""
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 

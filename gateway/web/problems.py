@@ -6,10 +6,12 @@ Problem
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
 ├── 404 not-found / call-not-found
+├── 409 call-not-up           the call is over, so nobody can hang it up
 ├── 405 method-not-allowed
 ├── 429 too-many-attempts     wrong credentials from one address; `Retry-After` in seconds
 ├── 429 too-many-requests     more than the limit per token
 ├── 503 too-many-streams      all live streams are taken
+├── 503 asterisk-unreachable  the manager session is down, or Asterisk refused
 ├── 503 unavailable           the database did not answer in time
 └── 500 internal              our fault; the log has it
 """
@@ -32,6 +34,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "cross-site": (403, "The form came from another site"),
     "not-found": (404, "No such address"),
     "call-not-found": (404, "No such call"),
+    "call-not-up": (409, "The call is over"),
+    "asterisk-unreachable": (503, "Asterisk does not answer"),
     "method-not-allowed": (405, "This method does not exist here"),
     "bad-request": (400, "The request could not be read"),
     "too-large": (413, "The request is too large"),

@@ -188,6 +188,13 @@ class Alive(Document):
     status: Literal["alive"]
 
 
+class HangUp(Document):
+    """Asterisk was told to end the call; its record follows from the journal."""
+
+    call_id: str
+    status: Literal["asked"]
+
+
 class Readiness(Document):
     """`checks` is given only to who may read metrics."""
 

@@ -48,6 +48,7 @@ class Listener:
     trusted_proxies: tuple[str, ...] = ()
     pace: streams.Pace = field(default_factory=streams.Pace)
     limits: auth.Limits = field(default_factory=auth.Limits)
+    hang_up: parts.HangUp | None = None
     url: str = ""
     made: int = 0
 
@@ -57,6 +58,11 @@ class Listener:
         wanted = scopes or tuple(str(scope) for scope in auth.Scope if scope is not auth.Scope.ADMIN)
         async with self.database.begin() as tx:
             return await tokens.issue(tx, name=f"token {self.made}", scopes=wanted, now_us=parts.micros(self.clock.now))
+
+    async def _hang_up(self, unique_id: str) -> None:
+        if self.hang_up is None:
+            raise ConnectionError("no manager session")
+        await self.hang_up(unique_id)
 
     async def store_calls(self, documents: Iterable[dict[str, Any]]) -> None:
         """Save records as the tracker does."""
@@ -78,6 +84,7 @@ class Listener:
                 probes=self.probes,
                 limits=lambda: self.limits,
                 trusted_proxies=self.trusted_proxies,
+                hang_up=self._hang_up,
                 clock=self.clock,
                 pace=self.pace,
             )

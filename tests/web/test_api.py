@@ -253,7 +253,7 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
     document = await get(listener, http, "/api/v1/openapi.json", await listener.token("live:read"))
     assert set(document["paths"]) == {
         "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/api/v1/calls", "/api/v1/calls/live",
-        "/api/v1/calls/{call_id}", "/api/v1/live", "/api/v1/routing",
+        "/api/v1/calls/{call_id}", "/api/v1/calls/{call_id}/hang-up", "/api/v1/live", "/api/v1/routing",
     }  # fmt: skip
     listing = document["paths"]["/api/v1/calls"]["get"]
     assert {parameter["name"] for parameter in listing["parameters"]} >= {
