@@ -107,10 +107,14 @@ def variables(plan: routing.Plan, route_source: str) -> list[tuple[str, str]]:
     for number, step in enumerate(plan.steps, start=1):
         pairs += _step_variables(number, step)
     pairs.append(("DM_OK", "1"))
-    for name, value in pairs:
-        if not SAFE_VALUE.match(value):
-            raise UnsafeValue(f"{name} of route {plan.route!r} may not hold {value!r}")
-    return pairs
+    return [(name, safe(name, value, f" of route {plan.route!r}")) for name, value in pairs]
+
+
+def safe(name: str, value: str, place: str = "") -> str:
+    """`value` itself, which may stand in the dialplan. Raises `UnsafeValue` for one that must not."""
+    if not SAFE_VALUE.match(value):
+        raise UnsafeValue(f"{name}{place} may not hold {value!r}")
+    return value
 
 
 def members(step: routing.Step) -> str:

@@ -41,13 +41,17 @@ def _head(routing_book: book.Book) -> Iterator[str]:
     yield "; Do not edit: the next revision overwrites it. Change routing.toml and run `dialmark apply`."
     yield ""
     yield "[globals]"
-    yield f"DM_PLAN_REVISION = {routing_book.revision}"
     site = routing_book.default_site
     default = routing_book.destinations[site.default_destination]
-    yield f"DM_DEFAULT_DIAL = {default.dial_string}"
-    yield f"DM_DEFAULT_MEMBERS = {default.key}:{default.peer}"
-    yield f"DM_OUT_TRUNK = {site.outbound_trunk or ''}"
-    yield f"DM_OUT_CALLERID = {(site.business_number or '').lstrip('+')}"
+    values = {
+        "DM_PLAN_REVISION": str(routing_book.revision),
+        "DM_DEFAULT_DIAL": default.dial_string,
+        "DM_DEFAULT_MEMBERS": f"{default.key}:{default.peer}",
+        "DM_OUT_TRUNK": site.outbound_trunk or "",
+        "DM_OUT_CALLERID": (site.business_number or "").lstrip("+"),
+    }
+    for name, value in values.items():
+        yield f"{name} = {dialvars.safe(name, value)}"
     yield ""
 
 
