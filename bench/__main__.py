@@ -1,0 +1,30 @@
+"""`python -m bench NAME [--quick]`: runs one measurement and ends by itself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from bench import calls, replay, report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
+    parser.add_argument("name", choices=("calls", "replay"))
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: minutes become seconds")
+    parser.add_argument("--postgres", metavar="URL", help="replay: an empty PostgreSQL database to catch up into as well")
+    options = parser.parse_args()
+    if options.name == "calls":
+        measured = asyncio.run(calls.measure(quick=options.quick))
+    else:
+        measured = replay.measure(quick=options.quick, postgres=options.postgres)
+    report.finish(measured)
+    return 0 if measured.is_met else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,3 @@
+from __future__ import annotations
+from bench import report
+def measure(*, quick: bool, postgres: str | None) -> report.Measured: ...
