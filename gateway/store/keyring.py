@@ -5,8 +5,8 @@
     2025-06  yv66vg…=
 
 The text comes from `vault.keys` (a systemd credential of that name or DIALMARK_VAULT__KEYS, where `;` may stand for a
-line end) or from the file `vault.keys_file`. What is wrapped stands in the database as nonce (12 bytes) ‖ AES-256-GCM of
-the key (48 bytes), bound to the id of the ring's key and to what it is the key of.
+line end) or from the file `vault.keys_file`. What is wrapped stands in the database as nonce (12 bytes) ‖ AES-256-GCM
+of the key (48 bytes), bound to the id of the ring's key and to what it is the key of.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of the newest migration: lets a start see without alembic that there is nothing to do."""
 
 metadata = MetaData(
@@ -303,4 +303,85 @@ api_tokens = Table(
     Column("last_used_us", BigInteger),
     Column("revoked_us", BigInteger),
     sqlite_autoincrement=True,
+)
+
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("recording_id", PlainText, primary_key=True, info=OUR_OWN),
+    Column("call_id", PlainText, nullable=False),
+    Column("node", PlainText, nullable=False),
+    Column("kind", PlainText, nullable=False),
+    Column("state", PlainText, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("duration_seconds", Double, nullable=False),
+    Column("parts", PlainText, nullable=False),
+    Column("audio_bytes", BigInteger, nullable=False),
+    Column("peaks_bytes", Integer, nullable=False),
+    Column("digest", PlainText, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("why", PlainText),
+    Column("held_us", BigInteger),
+    Column("held_why", PlainText, info=personal("reason of a legal hold, in an administrator's words")),
+    Column("condemned_us", BigInteger),
+    Column("shredded_us", BigInteger),
+    Index("ix_recordings_call", "call_id"),
+    Index("ix_recordings_state", "state", "started_us"),
+)
+
+recording_keys = Table(
+    "recording_keys",
+    metadata,
+    Column(
+        "recording_id",
+        PlainText,
+        ForeignKey(recordings.c.recording_id, ondelete="CASCADE"),
+        primary_key=True,
+        info=OUR_OWN,
+    ),
+    Column("key_id", PlainText, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False, info=impersonal("a random key, encrypted")),
+    Index("ix_recording_keys_key", "key_id"),
+)
+
+vault_secrets = Table(
+    "vault_secrets",
+    metadata,
+    Column("name", PlainText, primary_key=True, info=OUR_OWN),
+    Column("key_id", PlainText, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False, info=impersonal("a random key, encrypted")),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", PlainText, nullable=False, info=personal("token or account of who did it, kept as proof")),
+    Column("action", PlainText, nullable=False),
+    Column("subject", PlainText, nullable=False),
+    Column("details", PlainText, nullable=False),
+    Column("person_digest", PlainText, info=impersonal("salted digest of a number; nothing once the salt is gone")),
+    Column("previous", PlainText, nullable=False),
+    Column("hash", PlainText, nullable=False),
+    Column("person_salt", PlainText, info=personal("with it the digest can be compared with a number")),
+    Index("ix_audit_at", "at_us"),
+    Index("ix_audit_subject", "subject"),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("digest", PlainText, primary_key=True, info=impersonal("keyed hash of a number; the key is wrapped")),
+    Column("pseudonym", PlainText, nullable=False),
+    Column("erased_us", BigInteger, nullable=False),
+)
+
+forgotten_calls = Table(
+    "forgotten_calls",
+    metadata,
+    Column("call_id", PlainText, primary_key=True),
+    Column("pseudonym", PlainText, nullable=False),
+    Column("why", PlainText, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
 )

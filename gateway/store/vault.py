@@ -2,11 +2,11 @@
 
     magic (8) ‖ nonce prefix (7) ‖ 0 (1) ‖ frame 0 ‖ frame 1 ‖ … ‖ last frame
 
-A frame is AES-256-GCM of 65,536 bytes (the last one: what is left, of an empty body nothing) and its tag of 16. Nonce:
-prefix ‖ frame number (4) ‖ 1 for the last frame, else 0. Associated data: magic ‖ recording id (16) ‖ frame number (4) ‖
-last (1). So a bit that was flipped, a frame that was moved, a file that was cut, lengthened, or put in the place of
-another is refused with `VaultDamaged`. The key is random, made for this file alone, and never in it
-(`gateway.store.keyring` wraps it, `gateway.store.recordings` keeps it): without the row in the database the file is noise.
+A frame is AES-256-GCM of 65,536 bytes (the last one: what is left, of an empty body nothing) and its tag of 16.
+Nonce: prefix ‖ frame number (4) ‖ 1 for the last frame, else 0. Associated data: magic ‖ recording id (16) ‖ frame
+number (4) ‖ last (1). So a bit that was flipped, a frame that was moved, a file that was cut, lengthened, or put in the
+place of another is refused with `VaultDamaged`. The key is random, made for this file alone, and never in it
+(`gateway.store.keyring` wraps it, `gateway.store.recordings` keeps it): without its row the file is noise.
 
 Everything here blocks: call it in a thread. One frame keeps the interpreter's lock for 0.03 ms; 64 MB at once, 54 ms.
 """
@@ -62,7 +62,7 @@ def write(path: Path, key: bytes, recording_id: str, body: Iterable[bytes]) -> i
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o640), "wb") as file:
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o640), "wb") as file:
             length = _encrypt(file.write, key, recording_id, body)
             file.flush()
             os.fsync(file.fileno())
