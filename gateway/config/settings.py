@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from gateway.config import positions, problems
+from gateway.core import retention
 
 ENVIRONMENT_PREFIX = "DIALMARK_"
 _VARIABLE = re.compile(rf"{ENVIRONMENT_PREFIX}([A-Z0-9_]+?)__([A-Z0-9_]+)", re.IGNORECASE)
@@ -297,6 +298,96 @@ class Caller(Section):
     )
 
 
+class Vault(Section):
+    """Where recordings are kept, encrypted, and the ring of keys that wrap theirs."""
+
+    dir: Folder = Field(
+        Path("/var/lib/dialmark/recordings"), description="Folder of the encrypted recordings, by year, month and day."
+    )
+    keys: SecretStr = Field(
+        SecretStr(""),
+        description="The key ring itself: only from outside this file, as a credential `vault.keys` or in "
+        "DIALMARK_VAULT__KEYS (`;` between lines).",
+    )
+    keys_file: OptionalFile = Field(
+        None,
+        description='File that holds the key ring, if `keys` is empty; "" for none. Mode 0640 or stricter, and a copy '
+        "of it elsewhere: without it no recording can ever be opened. `dialmark recordings new-key` prints a line.",
+    )
+
+    def text(self) -> str:
+        """The ring's text, "" when there is none. Raises `SettingsErrors` when its file cannot be read."""
+        if self.keys.get_secret_value() or self.keys_file is None:
+            return self.keys.get_secret_value()
+        try:
+            return self.keys_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            where = str(self.keys_file)
+            raise SettingsErrors([SettingsError(where, "vault.keys_file", f"cannot be read: {reason}")]) from None
+
+
+class Recording(Section):
+    """From Asterisk's spool into the vault."""
+
+    spool_dir: Folder = Field(
+        Path("/var/spool/asterisk/dialmark"),
+        description="Folder into which Asterisk records, in plain. On a filesystem of its own: filled by recordings, "
+        "it must not take the journal's room.",
+    )
+    settle_seconds: Annotated[Seconds, Field(ge=0.1, le=600)] = Field(
+        2.0, description="Seconds for which a file must not have changed after the call's end."
+    )
+    unknown_seconds: Annotated[Seconds, Field(ge=1, le=86_400)] = Field(
+        600.0,
+        description="Seconds after which a file whose call, or whose consent, is not in the journal counts as recorded "
+        "without consent: it is locked away, and an alarm is raised.",
+    )
+    min_free_percent: Annotated[int, Field(strict=True, ge=1, le=90)] = Field(
+        10, description="Free room of the spool's filesystem in per cent below which new calls are not recorded."
+    )
+    poll_seconds: Annotated[Seconds, Field(ge=0.05, le=60)] = Field(
+        0.5, description="Seconds between two looks into the spool."
+    )
+
+
+class Retention(Section):
+    """How long what is kept. `dialmark retention preview` lists what would go and why; only `run` removes."""
+
+    recordings_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] = Field(
+        180, description="Days for which recordings are kept, where no rule says otherwise."
+    )
+    rules: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Other spans by route and outcome, the most exact one counts: "
+        '`["sales/answered=365", "*/voicemail=30"]` in days.',
+    )
+    grace_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = Field(
+        14, description="Days for which a recording that is due can still be restored before its key is shredded."
+    )
+    refused_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = Field(
+        14, description="Days for which sound without a consent is kept locked away, for the inquiry; nobody hears it."
+    )
+    calls_months: Annotated[int, Field(strict=True, ge=1, le=1_200)] = Field(
+        25, description="Months after which a call's record loses the person; what is counted stays."
+    )
+    visits_months: Annotated[int, Field(strict=True, ge=1, le=1_200)] = Field(
+        13, description="Months for which visits to the site are kept."
+    )
+    audit_months: Annotated[int, Field(strict=True, ge=1, le=1_200)] = Field(
+        36, description="Months for which audit rows are kept."
+    )
+    backup_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = Field(
+        30, description="Days for which you keep backups of the database: what an erasure's receipt says of them."
+    )
+
+    @field_validator("rules")
+    @classmethod
+    def _readable_rules(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        retention.rules(1, texts)
+        return texts
+
+
 class Settings(Section):
     """All settings of one node. Frozen: SIGHUP makes a new one and puts it in force, or keeps this."""
 
@@ -311,6 +402,9 @@ class Settings(Section):
     logging: Logging = Logging()
     limits: Limits = Limits()
     caller: Caller = Caller()
+    vault: Vault = Vault()
+    recording: Recording = Recording()
+    retention: Retention = Retention()
 
 
 RELOADABLE = frozenset({"logging", "limits"})
@@ -343,6 +437,7 @@ def effective(settings: Settings) -> dict[str, dict[str, Any]]:
         for key, value in section.items():
             section[key] = "" if value is None else value
     values["ami"]["secret"] = MASKED if settings.ami.secret.get_secret_value() else ""
+    values["vault"]["keys"] = MASKED if settings.vault.keys.get_secret_value() else ""
     values["database"]["url"] = _URL_PASSWORD.sub(rf"\1:{MASKED}@", settings.database.url)
     return values
 
@@ -399,7 +494,7 @@ class _Found:
         )
 
     def read_credentials(self, directory: Path) -> None:
-        # Other credentials of the unit (vault.key) lie there too: only names of our sections are looked at.
+        # Other credentials of the unit may lie there too: only names of our sections are looked at.
         for name, key, file in sorted(_credentials(directory)):
             if name not in self._sections:
                 continue

@@ -59,7 +59,7 @@ def test_the_environment_wins_over_credentials_and_they_over_the_file(file: Path
     (credentials / "agi.port").write_text("1002")
     (credentials / "agi.backlog").write_text("12\n")
     (credentials / "ami.secret").write_text("from credential\n")
-    (credentials / "vault.key").write_bytes(b"\xff\x00")
+    (credentials / "backup.key").write_bytes(b"\xff\x00")
     (credentials / "README").write_text("not ours")
     environ = {"CREDENTIALS_DIRECTORY": str(credentials), "DIALMARK_AGI__PORT": "1003"}
     found = settings.load(file, environ)

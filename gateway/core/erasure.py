@@ -1,0 +1,81 @@
+"""What is left of a call when its person is forgotten: outcome, times, route and source, so that counts stay true.
+
+The number becomes a pseudonym (`erased-<random>`, one per erased person), so that a person still counts as one caller.
+Name, raw number, SIP call id, visitor and click ids go. A journal row keeps its length, byte for byte: the reader knows
+a file by its first line and its place in it by the offset.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+PREFIX = "erased-"
+PERSONAL_KEYS = ("cid", "raw", "name", "sip", "to", "ext")
+"""Keys of our journal events that may hold a person."""
+_PERSONAL = re.compile(rb"(?<![A-Za-z_])(?:" + "|".join(PERSONAL_KEYS).encode() + rb")=([^&\"]*)")
+FILLER = b"x"
+
+
+def is_pseudonym(number: str | None) -> bool:
+    """Whether this stands where an erased person's number stood."""
+    return number is not None and number.startswith(PREFIX)
+
+
+def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str, Any]:
+    """The record without the person. `pseudonym` None: nothing stands for the number (retention: too old to count by).
+
+    Doing it again changes nothing. Fields that a record lacks are not added.
+    """
+    left: dict[str, Any] = copy.deepcopy(dict(record))
+    is_outbound = left.get("direction") == "outbound"
+    _blank(left, "caller", {"raw": None, "name": None, "region": None})
+    if is_outbound:
+        _blank(left, "tracking", {"number": pseudonym, "label": None})
+    else:
+        _blank(left, "caller", {"number": pseudonym})
+    blank: dict[str, Any] = {
+        "landing_page": None,
+        "referrer": None,
+        "visitor_id": None,
+        "lease_id": None,
+        "candidates": [],
+    }
+    _blank(left, "attribution", blank | {"click_ids": {}, "term": None})
+    if "sip_call_id" in left:
+        left["sip_call_id"] = None
+    for key in ("notes", "tags", "analysis"):
+        if key in left:
+            left[key] = None
+    return left
+
+
+def _blank(record: dict[str, Any], key: str, values: Mapping[str, Any]) -> None:
+    part = record.get(key)
+    if isinstance(part, dict):
+        part.update((name, value) for name, value in values.items() if part.get(name) is not None)
+
+
+def masked_line(line: bytes, digits: Collection[bytes]) -> bytes:
+    """A journal line of a forgotten call, as long as before: our personal values and the person's digits, wherever
+    they stand (channel names, dial strings), become `x`."""
+    masked = bytearray(line)
+    for match in _PERSONAL.finditer(line):
+        start, end = match.span(1)
+        masked[start:end] = FILLER * (end - start)
+    for some in digits:
+        if len(some) >= 6:
+            masked = bytearray(bytes(masked).replace(some, FILLER * len(some)))
+    return bytes(masked)
+
+
+def names_number(line: bytes, digits: Collection[bytes]) -> bool:
+    """Whether a line holds one of these numbers as a whole, not as part of a longer one."""
+    return any(re.search(rb"(?<!\d)" + re.escape(some) + rb"(?!\d)", line) for some in digits)
+
+
+def spellings(number: str) -> tuple[bytes, ...]:
+    """How a number (E.164 with `+`) stands in the journal: its digits; `+` is no digit and may come before them."""
+    return (number.removeprefix("+").encode(),) if number else ()
