@@ -109,7 +109,7 @@ def _digits(written: str, country: str, name: str) -> str:
 async def look_up(database: store.Database, question: routing.Question, in_force: book.Book) -> routing.History:
     """What the router would know of the caller and the destinations when this call comes."""
     from gateway.cli import moments
-    from gateway.core import numbers, routing
+    from gateway.core import consent, numbers, routing
     from gateway.store import calls
 
     wanted = routing.look_ups(question.did, in_force)
@@ -139,6 +139,8 @@ async def look_up(database: store.Database, question: routing.Question, in_force
         idle_since=idle,
         caller_country=numbers.country_of(number) if number else None,
         caller_region=numbers.region_of(number, "en") if number else None,
+        consent_region=consent.caller_region(number) if number else None,
+        city=(numbers.region_of(number, wanted.city) or "") if number and wanted.city is not None else "",
     )
 
 
@@ -174,6 +176,7 @@ def _known(history: routing.History) -> str:
 _ACTIONS = {
     "dial": "rings",
     "prep": "rings, after the concurrency limit or the caller ID is seen to",
+    "full": "rings, with consent, recording, whisper or acceptance as said below",
     "after_hours": "plays the after-hours message and ends",
     "no_route": "ends: nobody is there to ring",
     "ban_busy": "the caller hears busy",

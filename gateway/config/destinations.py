@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 
-from gateway.config import tables
+from gateway.config import handling, tables
 from gateway.core import book, numbers
 
 MAX_WEIGHT = 100
@@ -46,6 +46,7 @@ class Destinations:
         caller_id = table.choice("caller_id", book.CallerIdPolicy, book.CallerIdPolicy.CALLER)
         label_source = bool(table.flag("label_source"))
         weight = table.whole("weight", 1, 1, MAX_WEIGHT)
+        accept = handling.accept(table)
         table.refuse_unknown()
         if target is None:
             return
@@ -66,6 +67,7 @@ class Destinations:
             label_source,
             weight,
             self._dialled(kind, address, trunk),
+            accept,
         )
         self.by_key[key] = made
         self._by_dial.setdefault((f"{kind}:{address}", made.trunk), key)

@@ -19,6 +19,20 @@ _ANSWER_FRAME = len(
     'EXEC MSet "DM_SRC=default,DM_REV=2147483647,DM_RT=,DM_ACT=ban_challenge,DM_WAIT=900,DM_LIMIT=10000,'
     'DM_MSG=,DM_ANS=1,DM_OK=1"\n'
 )
+_PROMPT_PATH = 130
+"""Longest path of a rendered prompt: the folder 64, key 40, language 5, hash 16 and separators (`promptfiles`)."""
+
+_SERVICES_FRAME = (
+    len(
+        "DM_CM=announce_opt_out,DM_CG=US-CA,DM_CP=,DM_CI=,DM_CV=,DM_CE=1,DM_CA=1,DM_CT=,DM_W=,"
+        "DM_AC=11111111,DM_AP=,DM_AR=5,DM_AS=15,DM_UN=voicemail,DM_UP=,DM_UT=,DM_CL=en-GB,"
+    )
+    + len("consent_announce_opt_out.en-GB")
+    + 32
+    + 6 * _PROMPT_PATH
+)
+"""Consent, whisper, acceptance and unanswered behaviour, all of them at once."""
+
 _STEP_FRAME = len("DM_S1=,DM_K1=,DM_T1=300,DM_R1=f,DM_F1=123456789012345,DM_L1=,")
 _BRANCH = len("DM_N1=8888,")
 _UUID = "00000000-0000-4000-8000-000000000000"
@@ -82,11 +96,26 @@ def answer_bytes(route: book.Route, routing_book: book.Book, steps: Sequence[rou
     """At most how many bytes the answer's line with these steps has."""
     messages = [route.after_hours_message, route.unanswered_message, *(ban.message for ban in routing_book.bans)]
     total = _ANSWER_FRAME + len(route.key) + max(len(message or "") for message in messages)
+    total += _PROMPT_PATH + _SERVICES_FRAME if _has_services(route, routing_book) else 0
     for step in steps:
         total += _STEP_FRAME + len(dial_string(step)) + len(journal_members(step))
         total += routing.MAX_LABEL_BYTES if step.caller_label else 0
         total += _BRANCH if step.next_after is not None else 0
     return total
+
+
+def _has_services(route: book.Route, routing_book: book.Book) -> bool:
+    """Whether any plan of the route could carry more than steps and messages."""
+    silent = (None, book.RecordingMode.OFF)
+    return (
+        route.recording not in silent
+        or any(site.recording not in silent for site in routing_book.sites.values())
+        or bool(route.whisper)
+        or route.accept is not book.Acceptance.NONE
+        or route.unanswered is not book.Unanswered.MESSAGE
+        or any(one.accept is book.Acceptance.PRESS_1 for one in routing_book.destinations.values())
+        or any(one.recording not in silent for one in routing_book.tracking_numbers.values())
+    )
 
 
 def payload_bytes(route: book.Route, step: routing.Step) -> int:

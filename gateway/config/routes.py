@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config import destinations, tables, timetables
+from gateway.config import destinations, handling, tables, timetables
 from gateway.core import book, numbers
 
-PROMPT = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.+/@-]{1,200}")
-PROMPT_SHAPE = "a sound's name or absolute path without extension, of A-Z a-z 0-9 _ . + / @ -"
+PROMPT = re.compile(r"@[a-z][a-z0-9_]{0,39}|(?!@|.*\.\.)[A-Za-z0-9_.+/@-]{1,200}")
+PROMPT_SHAPE = (
+    "a sound's name or absolute path without extension, of A-Z a-z 0-9 _ . + / @ -, or @ and the key of a prompt"
+)
 
 _AREA_CODE = re.compile(r"\+[1-9][0-9]{0,11}")
 _Groups = tuple[tuple[str, ...], ...]
@@ -67,6 +69,15 @@ def read(table: tables.Table, key: str, around: Surroundings) -> book.Route:
         unanswered_message=table.matching("unanswered_message", PROMPT, PROMPT_SHAPE),
         answer_for_message=bool(table.flag("answer_for_message")),
         exceptions=tuple(reader.exceptions(strategy)),
+        recording=handling.recording(table),
+        consent=handling.overrides(table),
+        tell_agent=bool(table.flag("tell_agent")),
+        language=handling.language(table),
+        whisper=handling.whispers(table),
+        accept=handling.accept(table) or book.Acceptance.NONE,
+        accept_repeats=table.whole("accept_repeats", 2, 1, 5),
+        accept_seconds=table.whole("accept_seconds", 5, 2, 15),
+        unanswered=table.choice("unanswered", book.Unanswered, book.Unanswered.MESSAGE),
     )
     _refuse_idle_hours(table, route)
     table.refuse_unknown()

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from gateway.config import destinations, limits, routes, sections, tables, timetables, trunks
+from gateway.config import destinations, limits, routes, sections, shipped, tables, timetables, trunks
 from gateway.config.difference import difference
 from gateway.config.problems import Problems, RoutingError, RoutingErrors
-from gateway.core import book
+from gateway.core import book, prompts, regions
 
 __all__ = ["MAX_CHARACTERS", "RoutingError", "RoutingErrors", "difference", "file_revision", "parse"]
 
@@ -26,8 +26,15 @@ _ERROR_PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column \d+|end of docum
 _CONTEXT = re.compile(r"[A-Za-z0-9_-]{1,79}")
 
 
-def parse(text: str, revision: int) -> book.Book:
-    """The book that `text` says, numbered `revision`.
+def parse(
+    text: str,
+    revision: int,
+    *,
+    consent_regions: regions.RegionTable | None = None,
+    words: prompts.Catalogue | None = None,
+) -> book.Book:
+    """The book that `text` says, numbered `revision`, with the law's table and the prompts' texts: the shipped ones
+    unless others are given.
 
     Raises `RoutingErrors` and nothing else, whatever the text is: one error for text that is no TOML, else every error
     of the file.
@@ -37,7 +44,11 @@ def parse(text: str, revision: int) -> book.Book:
     root = tables.Table(document, (), "", found)
     made = _Reading(root, revision).finished()
     found.raise_if_any(text)
-    return made
+    return replace(
+        made,
+        regions=shipped.consent_regions() if consent_regions is None else consent_regions,
+        words=shipped.catalogue() if words is None else words,
+    )
 
 
 def file_revision(text: str) -> int | None:

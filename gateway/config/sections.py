@@ -8,10 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.config import routes, tables, timetables, trunks
+from gateway.config import handling, routes, tables, timetables, trunks
 from gateway.core import book, numbers
-
-LANGUAGE = re.compile(r"[a-z]{2}(-[A-Z]{2})?")
 
 _ENDPOINT = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 _EXTENSION = re.compile(r"[0-9*#+]{1,20}")
@@ -29,10 +27,13 @@ def read_site(table: tables.Table, key: str, read_trunks: Mapping[str, book.Trun
         name=table.text("name") or key,
         time_zone=timetables.time_zone(table, "time_zone") or "UTC",
         country=country,
-        language=table.matching("language", LANGUAGE, "a language code like ru or en-GB") or "en",
+        language=handling.language(table) or "en",
         default_destination="",
         outbound_trunk=table.reference("outbound_trunk", read_trunks, "trunk"),
         business_number=table.number("business_number", country),
+        region=handling.region(table, country),
+        recording=handling.recording(table),
+        consent=handling.overrides(table),
     )
     if table.take("default_destination") is None:
         table.wrong("default_destination", "is missing: it takes the calls that nothing else routes")
@@ -82,7 +83,7 @@ def read_agent(table: tables.Table, key: str) -> book.Agent:
         languages=table.texts("languages"),
     )
     for index, language in enumerate(agent.languages):
-        if not LANGUAGE.fullmatch(language):
+        if not handling.LANGUAGE.fullmatch(language):
             table.wrong("languages", "must be language codes like ru or en-GB", index=index)
     table.refuse_unknown()
     return agent
@@ -114,10 +115,21 @@ def read_tracking_number(
     source = table.reference("source", sources, "source")
     campaign, label = table.text("campaign"), table.text("label")
     limit = table.optional_whole("concurrency_limit", 1, 10_000)
+    recording, overrides, language = handling.recording(table), handling.overrides(table), handling.language(table)
     table.refuse_unknown()
     if number is None or route is None:
         return None
-    return book.TrackingNumber(number, route, source=source, campaign=campaign, label=label, concurrency_limit=limit)
+    return book.TrackingNumber(
+        number,
+        route,
+        source=source,
+        campaign=campaign,
+        label=label,
+        concurrency_limit=limit,
+        recording=recording,
+        consent=overrides,
+        language=language,
+    )
 
 
 def read_ban(table: tables.Table, site: book.Site) -> book.Ban | None:

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
 
+from gateway.core import prompts
+from gateway.core.regions import RecordingMode as RecordingMode
+from gateway.core.regions import RegionTable
+
 MAX_STEPS = 8
 MAX_MEMBERS = 8
 MAX_KEY_LENGTH = 24
@@ -107,6 +111,32 @@ class AfterHours(StrEnum):
     MESSAGE = "message"
     """Play `after_hours_message`, then end the call with outcome `after_hours`."""
 
+    CALLBACK = "callback"
+    """Offer a call-back for pressing 1, then end the call."""
+    VOICEMAIL = "voicemail"
+    """Let the caller leave a message."""
+
+
+class Acceptance(StrEnum):
+    """What an answering person must do before the caller is connected."""
+
+    NONE = "none"
+    PRESS_1 = "press-1"
+    """Press 1: a mobile's voicemail cannot."""
+
+
+class Unanswered(StrEnum):
+    """What happens when every step was tried and nobody took the call."""
+
+    MESSAGE = "message"
+    """Play the route's message, if any, and end the call."""
+    WAIT = "wait"
+    """Music with a word every 20 s, while the steps ring once more."""
+    CALLBACK = "callback"
+    """Press 1 for a call-back."""
+    VOICEMAIL = "voicemail"
+    """Leave a message of at most 120 s."""
+
 
 class BanAction(StrEnum):
     """What a banned caller meets (R112)."""
@@ -141,6 +171,11 @@ class Site:
     outbound_trunk: str | None = None
     business_number: str | None = None
     """E.164 with `+`: the caller ID of outbound calls."""
+    region: str | None = None
+    """ISO 3166-2, where the state decides on consent (`US-CA`); None = the country."""
+    recording: RecordingMode | None = None
+    consent: Mapping[str, RecordingMode] = field(default_factory=dict)
+    """By region code: the mode that replaces that of the region's row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +246,8 @@ class Destination:
     weight: int = 1
     dialled: str | None = None
     """Of `tel`: the number as its trunk wants it; None = E.164 digits."""
+    accept: Acceptance | None = None
+    """Wins over the route's."""
 
     @property
     def dial_string(self) -> str:
@@ -302,6 +339,20 @@ class Route:
     answer_for_message: bool = False
     """Answer before the message instead of playing it as early media."""
     exceptions: tuple[RouteException, ...] = ()
+    recording: RecordingMode | None = None
+    """None = the site's; nobody says anything = off."""
+    consent: Mapping[str, RecordingMode] = field(default_factory=dict)
+    """By region code; wins over the site's."""
+    tell_agent: bool = False
+    """The agent hears that the call is recorded."""
+    language: str | None = None
+    """Of prompts and whispers; None = the site's."""
+    whisper: Mapping[str, str] = field(default_factory=dict)
+    """Templates by language, "" for every language; empty = no whisper (C7)."""
+    accept: Acceptance = Acceptance.NONE
+    accept_repeats: int = 2
+    accept_seconds: int = 5
+    unanswered: Unanswered = Unanswered.MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +367,9 @@ class TrackingNumber:
     label: str | None = None
     concurrency_limit: int | None = None
     """Wins over the route's."""
+    recording: RecordingMode | None = None
+    consent: Mapping[str, RecordingMode] = field(default_factory=dict)
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +399,10 @@ class Book:
     bans: tuple[Ban, ...] = ()
     local_contexts: frozenset[str] = frozenset()
     """Contexts of the PBX that `local:` destinations may enter."""
+    regions: RegionTable = field(default_factory=lambda: RegionTable({}))
+    """What the law of recording asks for where; not part of the routing file."""
+    words: prompts.Catalogue = field(default_factory=lambda: prompts.Catalogue({}))
+    """Texts of prompts, for the words inside whispers; not part of the routing file."""
     compiled: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `gateway.core.routing` has worked out from this book so far; nothing else reads or writes it."""
 

@@ -25,6 +25,7 @@ MIN_DIGITS = 7
 MAX_DIGITS = 15
 
 _WRITTEN_NUMBER = re.compile(r"\+?[0-9][0-9 .()/\u00a0-]*|\([0-9][0-9 .()/\u00a0-]*|\+ ?\([0-9][0-9 .()/\u00a0-]*")
+_MOBILE_TYPES = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
 _NOT_A_DIGIT = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _ANONYMOUS_WORDS = frozenset(
@@ -132,6 +133,13 @@ def region_of(e164: str, language: str) -> str | None:
     geocoder = _geocoder()
     name = geocoder.description_for_number(number, language)
     return name if name and name != geocoder.country_name_for_number(number, language) else None
+
+
+@lru_cache(maxsize=16_384)
+def may_be_mobile(e164: str) -> bool:
+    """Whether a number with `+` may be carried about: a mobile, or one of a plan that does not tell mobiles (+1)."""
+    number = _parsed(e164, None)
+    return number is not None and phonenumbers.number_type(number) in _MOBILE_TYPES
 
 
 def load_regions() -> None:

@@ -9,12 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from urllib.parse import quote
 
-from gateway.core import banlist, book, strategies
+from gateway.core import banlist, book, handling, strategies, whisper
 from gateway.core import hours as business_hours
 from gateway.core import numbers as phone_numbers
+from gateway.core.plans import Acceptance, Action, DefaultPlan, History, LookUps, Plan, Question, Step
+
+__all__ = [
+    "Acceptance",
+    "Action",
+    "DefaultPlan",
+    "History",
+    "LookUps",
+    "Plan",
+    "Question",
+    "Step",
+    "caller_label",
+    "decide",
+    "default_plan",
+    "layouts",
+    "look_ups",
+]
 
 MAX_LABEL_BYTES = 60
 """Of `Step.caller_label`, percent-encoded: what one caller-name prefix may take of the answer's line."""
@@ -24,101 +40,7 @@ DEFAULT_RING_SECONDS = 60
 
 _MAX_CACHED_PLANS = 4096
 _NO_EXCEPTION = -1
-
-
-class Action(StrEnum):
-    """What the dialplan does with the call; values of `DM_ACT`."""
-
-    DIAL = "dial"
-    PREPARE = "prep"
-    """Ring, but check the concurrency limit or set the caller ID first."""
-    AFTER_HOURS = "after_hours"
-    NO_ROUTE = "no_route"
-    BAN_BUSY = "ban_busy"
-    BAN_REFUSE = "ban_refuse"
-    BAN_MESSAGE = "ban_message"
-    BAN_CHALLENGE = "ban_challenge"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One call that asks for its way. `did` and `caller` are E.164 digits without `+`; `caller` is "" if unknown."""
-
-    call_id: str
-    did: str
-    caller: str
-    at: datetime
-    trunk: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What is known of the caller and of the destinations when the call comes; the defaults are an unknown caller."""
-
-    calls_before: int | None = None
-    """None: not looked up, or too late; such a caller counts as first-time."""
-    last_agent: str | None = None
-    last_agent_at: datetime | None = None
-    turns: Mapping[str, int] = field(default_factory=dict)
-    """How many calls each route has had: round robin and weights count on it."""
-    idle_since: Mapping[str, datetime] = field(default_factory=dict)
-    """When each destination last ended a talk."""
-    caller_country: str | None = None
-    caller_region: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Destinations that ring together, for at most `ring_seconds`; `next_after` gives the number (1-8) of the step
-    after each cause, 0 to end; None = the following one."""
-
-    kind: book.StepKind
-    destinations: tuple[book.Destination, ...]
-    ring_seconds: int
-    next_after: Mapping[book.MissCause, int] | None = None
-    caller_number: str | None = None
-    """Digits shown instead of the caller's."""
-    caller_label: str | None = None
-    """Put before the caller's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The whole answer. `why` says in plain words, one line per rule that spoke, how it came about (N12)."""
-
-    revision: int
-    route: str | None
-    action: Action
-    steps: tuple[Step, ...] = ()
-    longest_wait_seconds: int = 120
-    concurrency_limit: int | None = None
-    message: str | None = None
-    answer_for_message: bool = False
-    why: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DefaultPlan:
-    """What the dialplan does by itself when the daemon does not answer: the plans of an unknown first-time caller.
-
-    `closed` and `hours` are None for a number without business hours.
-    """
-
-    open: Plan
-    closed: Plan | None = None
-    hours: book.BusinessHours | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LookUps:
-    """Which fields of `History` the decision for a number would read; the others need not be fetched."""
-
-    calls_before: bool = False
-    last_agent: bool = False
-    turns: bool = False
-    idle_since: bool = False
-    region: bool = False
-    """`caller_region`, by `numbers.region_of`; the country, when not given, `decide` takes from the number."""
+_PLAIN = handling.Call()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +52,7 @@ class _Choice:
     closed: bool = False
     order: tuple[str, ...] = ()
     sticky: str | None = None
+    call: handling.Call = _PLAIN
 
 
 @dataclass(slots=True)
@@ -182,13 +105,16 @@ def look_ups(did: str, routing: book.Book) -> LookUps:
         return LookUps()
     route = routing.routes[number.route]
     conditions = [exception.condition for exception in route.exceptions]
+    spoken = whisper.names(route.whisper)
     used = {route.strategy, *(exception.strategy or route.strategy for exception in route.exceptions)}
     return LookUps(
-        calls_before=any(condition.first_time is not None for condition in conditions),
+        calls_before="first_or_repeat" in spoken or any(one.first_time is not None for one in conditions),
         last_agent=route.sticky_days > 0,
         turns=bool(used & {book.Strategy.ROUND_ROBIN, book.Strategy.WEIGHTED}),
         idle_since=book.Strategy.LONGEST_IDLE in used,
         region=any(_is_region_name(region) for condition in conditions for region in condition.regions),
+        consent_region=handling.rules_of(number, route, routing).recording is book.RecordingMode.REGION,
+        city=handling.language_of(number, route, routing) if "city" in spoken else None,
     )
 
 
@@ -248,7 +174,20 @@ def _choice(
         order = _ordered(route, exception, history, routing)
         if route.sticky_days:
             sticky = _sticky_destination(route, exception, question.at, history, compiled)
-    return _Choice(question.did, exception, closed, order, sticky)
+    trunk = routing.trunks.get(question.trunk or "")
+    return _Choice(
+        question.did,
+        exception,
+        closed,
+        order,
+        sticky,
+        call=handling.Call(
+            region=history.consent_region,
+            early_media=trunk is not None and trunk.early_media,
+            whisper=handling.whisper_of(route, number, routing, history) if route.whisper else (),
+            is_closed=closed,
+        ),
+    )
 
 
 def _default_choice(
@@ -262,7 +201,8 @@ def _default_choice(
             exception = index
             break
     order = () if closed else _ordered(route, exception, History(), routing)
-    return _Choice(did, exception, closed, order)
+    said = handling.whisper_of(route, number, routing, History()) if route.whisper else ()
+    return _Choice(did, exception, closed, order, call=handling.Call(whisper=said, is_closed=closed))
 
 
 def _holding(
@@ -368,7 +308,8 @@ def _plan(choice: _Choice, routing: book.Book, number: book.TrackingNumber) -> P
     message = route.unanswered_message
     if choice.closed:
         message = route.after_hours_message or message
-    action = Action.PREPARE if prepares else Action.DIAL
+    services = handling.services(choice.call, routing, route, number, steps)
+    action = Action.FULL if services else Action.PREPARE if prepares else Action.DIAL
     if not steps:
         action = Action.AFTER_HOURS if choice.closed else Action.NO_ROUTE
     return Plan(
@@ -380,7 +321,14 @@ def _plan(choice: _Choice, routing: book.Book, number: book.TrackingNumber) -> P
         concurrency_limit=limit,
         message=message,
         answer_for_message=route.answer_for_message,
-        why=tuple(_reasons(layout, limit, steps)),
+        why=(*_reasons(layout, limit, steps), *services.why),
+        consent=services.consent,
+        early_media=services.early_media,
+        language=handling.language_of(number, route, routing),
+        tell_agent=services.tell_agent,
+        whisper=choice.call.whisper if steps else (),
+        acceptance=services.acceptance,
+        unanswered=services.unanswered,
     )
 
 
@@ -428,7 +376,7 @@ def _steps(layout: _Layout) -> tuple[Step, ...]:
 
 def _closed_steps(layout: _Layout) -> tuple[Step, ...]:
     match layout.route.after_hours:
-        case book.AfterHours.MESSAGE:
+        case book.AfterHours.MESSAGE | book.AfterHours.CALLBACK | book.AfterHours.VOICEMAIL:
             return ()
         case book.AfterHours.RESERVE:
             return tuple(_step(layout, book.StepKind.RESERVE, group) for group in layout.reserve)
@@ -525,7 +473,16 @@ def _banned(plan: Plan, ban: book.Ban) -> Plan:
         book.BanAction.BUSY: Action.BAN_BUSY,
         book.BanAction.MESSAGE: Action.BAN_MESSAGE,
     }[ban.action]
-    return replace(plan, action=action, steps=(), concurrency_limit=None, message=ban.message, why=(reason,))
+    return Plan(
+        plan.revision,
+        plan.route,
+        action,
+        message=ban.message,
+        why=(reason,),
+        language=plan.language,
+        longest_wait_seconds=plan.longest_wait_seconds,
+        answer_for_message=plan.answer_for_message,
+    )
 
 
 def _reasons(layout: _Layout, limit: int | None, steps: tuple[Step, ...]) -> Iterator[str]:
@@ -560,6 +517,8 @@ def _hours_reason(layout: _Layout) -> Iterator[str]:
         book.AfterHours.RESERVE: "the reserve destinations ring" if layout.reserve else "there is no reserve to ring",
         book.AfterHours.DESTINATIONS: "the after-hours destinations ring",
         book.AfterHours.MESSAGE: "the after-hours message is played",
+        book.AfterHours.CALLBACK: "a call-back is offered",
+        book.AfterHours.VOICEMAIL: "the caller may leave a message",
     }[route.after_hours]
     yield f"closed by business hours {route.hours}: {what}"
 

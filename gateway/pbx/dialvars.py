@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from gateway.core import book, routing
+from gateway.core import book, prompts, routing
 
 AGI_SCRIPT = "route"
 
@@ -30,6 +30,9 @@ PLAN_VARIABLES = frozenset(
         "DM_LIMIT",
         "DM_MSG",
         "DM_ANS",
+        *("DM_CM", "DM_CG", "DM_CP", "DM_CI", "DM_CV", "DM_CE", "DM_CA", "DM_CT", "DM_CL"),
+        *("DM_W", "DM_AC", "DM_AP", "DM_AR", "DM_AS"),
+        *("DM_UN", "DM_UP", "DM_UT"),
     }
 )
 STEP_VARIABLES = frozenset({"DM_S", "DM_K", "DM_T", "DM_R", "DM_N", "DM_F", "DM_L"})
@@ -72,7 +75,14 @@ GLOBALS = frozenset(
     }
 )
 
-USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK"})
+USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT"})
+
+_UNANSWERED_PROMPTS = {
+    book.Unanswered.WAIT: ("wait", None),
+    book.Unanswered.CALLBACK: ("callback_offer", "callback_taken"),
+    book.Unanswered.VOICEMAIL: ("leave_message", "message_taken"),
+}
+"""The prompt of each behaviour, and what is said when the caller did as asked."""
 
 _CAUSE_ORDER = (
     book.MissCause.BUSY,
@@ -86,10 +96,11 @@ class UnsafeValue(ValueError):
     """A value that must not reach the dialplan; the routing file's check refuses such a book, so this is our defect."""
 
 
-def variables(plan: routing.Plan, route_source: str) -> list[tuple[str, str]]:
+def variables(plan: routing.Plan, route_source: str, shelf: prompts.Shelf = prompts.EMPTY) -> list[tuple[str, str]]:
     """The plan as channel variables in the order of `MSet`, `DM_OK` last.
 
-    `route_source` is `agi` or `plan`. Raises `UnsafeValue` when a value could break out of its place.
+    `route_source` is `agi` or `plan`; prompts that are not on `shelf` are left out. Raises `UnsafeValue` when a value
+    could break out of its place.
     """
     pairs = [
         ("DM_SRC", route_source),
@@ -100,14 +111,71 @@ def variables(plan: routing.Plan, route_source: str) -> list[tuple[str, str]]:
     ]
     if plan.concurrency_limit is not None:
         pairs.append(("DM_LIMIT", str(plan.concurrency_limit)))
-    if plan.message is not None:
-        pairs.append(("DM_MSG", plan.message))
+    message = _message(plan, shelf)
+    if message is not None:
+        pairs.append(("DM_MSG", message))
         if plan.answer_for_message:
             pairs.append(("DM_ANS", "1"))
+    pairs += _services(plan, shelf)
     for number, step in enumerate(plan.steps, start=1):
         pairs += _step_variables(number, step)
     pairs.append(("DM_OK", "1"))
     return [(name, safe(name, value, f" of route {plan.route!r}")) for name, value in pairs]
+
+
+def _message(plan: routing.Plan, shelf: prompts.Shelf) -> str | None:
+    """A sound's name or path as it stands; `@key` and the challenge's own prompt by what is ready."""
+    wanted = prompts.named(plan.message, plan.language)
+    if plan.message is None and plan.action is routing.Action.BAN_CHALLENGE:
+        wanted = prompts.Wanted("ban_challenge", plan.language)
+    if wanted is None:
+        return plan.message
+    ready = shelf.find(wanted)
+    return ready.path if ready is not None else None
+
+
+def _services(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
+    """Consent, whisper, acceptance and what happens when nobody answers; nothing for a plan with none of them."""
+    pairs: list[tuple[str, str]] = []
+    if plan.consent.mode is not book.RecordingMode.OFF:
+        pairs += _consent(plan, shelf)
+    whispered = shelf.first(plan.whisper)
+    if whispered is not None:
+        pairs.append(("DM_W", whispered.path))
+    if plan.acceptance is not None:
+        pairs.append(("DM_AC", "".join("1" if asks else "0" for asks in plan.acceptance.steps)))
+        pairs += _played("DM_AP", "accept", plan, shelf)
+        pairs += [("DM_AR", str(plan.acceptance.repeats)), ("DM_AS", str(plan.acceptance.seconds))]
+    if plan.unanswered in _UNANSWERED_PROMPTS:
+        asking, thanking = _UNANSWERED_PROMPTS[plan.unanswered]
+        pairs.append(("DM_UN", plan.unanswered.value))
+        pairs += _played("DM_UP", asking, plan, shelf)
+        pairs += _played("DM_UT", thanking, plan, shelf) if thanking is not None else []
+    if pairs:
+        pairs.append(("DM_CL", plan.language))
+    return pairs
+
+
+def _consent(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
+    pairs = [("DM_CM", plan.consent.mode.value)]
+    if plan.consent.region is not None:
+        pairs.append(("DM_CG", plan.consent.region))
+    if plan.consent.prompt_key is not None:
+        ready = shelf.find(prompts.Wanted(plan.consent.prompt_key, plan.language))
+        if ready is not None:
+            pairs += [("DM_CP", ready.path), ("DM_CI", ready.prompt_id), ("DM_CV", ready.version)]
+        if plan.early_media:
+            pairs.append(("DM_CE", "1"))
+        if plan.consent.recorded_announcement:
+            pairs.append(("DM_CA", "1"))
+    if plan.tell_agent:
+        pairs += _played("DM_CT", "agent_told", plan, shelf)
+    return pairs
+
+
+def _played(name: str, key: str, plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
+    ready = shelf.find(prompts.Wanted(key, plan.language))
+    return [(name, ready.path)] if ready is not None else []
 
 
 def safe(name: str, value: str, place: str = "") -> str:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import date, time
 
-from gateway.core import book, routing
+from gateway.core import book, prompts, routing
 from gateway.pbx import dialvars
 
 FILE_NAME = "dialmark_plan.conf"
@@ -20,8 +20,8 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _HOLIDAYS_PER_LINE = 40
 
 
-def render(routing_book: book.Book) -> str:
-    """Text of `dialmark_plan.conf` for this revision; the same book gives the same bytes.
+def render(routing_book: book.Book, shelf: prompts.Shelf = prompts.EMPTY) -> str:
+    """Text of `dialmark_plan.conf` for this revision and the prompts on `shelf`; the same two give the same bytes.
 
     Raises `dialvars.UnsafeValue` for a book that the routing file's check should have refused.
     """
@@ -29,7 +29,7 @@ def render(routing_book: book.Book) -> str:
     extensions: list[str] = []
     for digits, number in sorted(routing_book.tracking_numbers.items()):
         plan = routing.default_plan(number, routing_book)
-        lines = list(_plan_lines(plan))
+        lines = list(_plan_lines(plan, shelf))
         name = "dialmark-plan-" + hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
         contexts[name] = [f"; route {number.route}", *lines]
         extensions.append(f"exten => {digits},1,Goto({name},s,1)")
@@ -62,10 +62,10 @@ def _bodies(contexts: dict[str, list[str]]) -> Iterator[str]:
         yield ""
 
 
-def _plan_lines(plan: routing.DefaultPlan) -> Iterator[str]:
+def _plan_lines(plan: routing.DefaultPlan, shelf: prompts.Shelf) -> Iterator[str]:
     """Priorities of extension `s`: choose by the clock, set the variables, carry out."""
     if plan.hours is None or plan.closed is None:
-        first, *rest = _carry_out(plan.open, label="")
+        first, *rest = _carry_out(plan.open, shelf)
         yield f"exten => s,1,{first}"
         yield from (f" same => n,{line}" for line in rest)
         return
@@ -74,18 +74,18 @@ def _plan_lines(plan: routing.DefaultPlan) -> Iterator[str]:
         choices = ["NoOp(never open)"]
     yield f"exten => s,1,{choices[0]}"
     yield from (f" same => n,{choice}" for choice in choices[1:])
-    yield from (f" same => {line}" for line in _labelled("closed", plan.closed))
-    yield from (f" same => {line}" for line in _labelled("open", plan.open))
+    yield from (f" same => {line}" for line in _labelled("closed", plan.closed, shelf))
+    yield from (f" same => {line}" for line in _labelled("open", plan.open, shelf))
 
 
-def _labelled(label: str, plan: routing.Plan) -> Iterator[str]:
-    first, *rest = _carry_out(plan, label)
+def _labelled(label: str, plan: routing.Plan, shelf: prompts.Shelf) -> Iterator[str]:
+    first, *rest = _carry_out(plan, shelf)
     yield f"n({label}),{first}"
     yield from (f"n,{line}" for line in rest)
 
 
-def _carry_out(plan: routing.Plan, label: str) -> list[str]:
-    pairs = ",".join(f"{name}={value}" for name, value in dialvars.variables(plan, "plan"))
+def _carry_out(plan: routing.Plan, shelf: prompts.Shelf) -> list[str]:
+    pairs = ",".join(f"{name}={value}" for name, value in dialvars.variables(plan, "plan", shelf))
     return [f"MSet({pairs})", f"Goto(dialmark-act,{plan.action.value},1)"]
 
 

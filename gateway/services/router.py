@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from gateway import store
-from gateway.core import book, numbers, routing
+from gateway.core import book, consent, numbers, prompts, routing
 from gateway.pbx import agi, dialvars
 from gateway.store import calls
 
@@ -25,17 +26,22 @@ TURNS_WINDOW = timedelta(days=1)
 
 Now = Callable[[], datetime]
 
+Want = Callable[[tuple[prompts.Wanted, ...]], None]
+"""Told the choices of a whisper whose best was not ready, so that the next such call has it. Must not block."""
+
 
 class Router:
     """Holds the routing book in force; `use` swaps it whole, so a call sees one revision only."""
 
-    def __init__(self, database: store.Database, *, now: Now, lookup_seconds: float) -> None:
+    def __init__(self, database: store.Database, *, now: Now, lookup_seconds: float, want: Want | None = None) -> None:
         self._database = database
         self._now = now
         self._lookup_seconds = lookup_seconds
         self._book: book.Book | None = None
         self._turns: Counter[str] = Counter()
         self._encoded: dict[int, tuple[routing.Plan, list[tuple[str, str]]]] = {}
+        self._shelf = prompts.EMPTY
+        self._want = want
         self.late_look_ups = 0
 
     @property
@@ -52,6 +58,11 @@ class Router:
     def use(self, routing_book: book.Book) -> None:
         """Answers from this book from now on."""
         self._book = routing_book
+        self._encoded = {}
+
+    def use_prompts(self, shelf: prompts.Shelf) -> None:
+        """Plays from this shelf from now on."""
+        self._shelf = shelf
         self._encoded = {}
 
     def answer(self, request: agi.AgiRequest) -> agi.Pairs | Awaitable[agi.Pairs | None] | None:
@@ -95,7 +106,9 @@ class Router:
         known = self._encoded.get(id(plan))
         if known is not None and known[0] is plan:
             return known[1]
-        variables = dialvars.variables(plan, "agi")
+        variables = dialvars.variables(plan, "agi", self._shelf)
+        if plan.whisper and self._want is not None and self._shelf.find(plan.whisper[0]) is None:
+            self._want(plan.whisper)
         if len(self._encoded) > 20_000:
             self._encoded.clear()
         self._encoded[id(plan)] = (plan, variables)
@@ -104,10 +117,19 @@ class Router:
     def _known(self, question: routing.Question, wanted: routing.LookUps) -> routing.History:
         """What is known of the call without asking the database."""
         country = region = None
-        if wanted.region and question.caller:
-            country = numbers.country_of(f"+{question.caller}")
-            region = numbers.region_of(f"+{question.caller}", "en")
-        return routing.History(turns=self._turns, caller_country=country, caller_region=region)
+        if not question.caller:
+            return routing.History(turns=self._turns)
+        number = f"+{question.caller}"
+        if wanted.region:
+            country = numbers.country_of(number)
+            region = numbers.region_of(number, "en")
+        return routing.History(
+            turns=self._turns,
+            caller_country=country,
+            caller_region=region,
+            consent_region=consent.caller_region(number) if wanted.consent_region else None,
+            city=(numbers.region_of(number, wanted.city) or "") if wanted.city is not None else "",
+        )
 
     async def _looked_up(
         self,
@@ -132,14 +154,12 @@ class Router:
                     for key, state in seen.items()
                     if state.ended_us is not None
                 }
-        return routing.History(
+        return replace(
+            known,
             calls_before=calls_before,
             last_agent=last.agent if last else None,
             last_agent_at=datetime.fromtimestamp(last.answered_us / 1_000_000, question.at.tzinfo) if last else None,
-            turns=known.turns,
             idle_since=idle,
-            caller_country=known.caller_country,
-            caller_region=known.caller_region,
         )
 
 

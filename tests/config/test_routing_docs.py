@@ -8,7 +8,7 @@ from gateway.core import book
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "routing.md").read_text(encoding="utf-8")
-READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile")
+READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile", "handling")
 GETTER = re.compile(
     r"\.(?:text|required_text|matching|whole|optional_whole|flag|choice|texts|references?|number|table|tables|take|groups)"
     r'\((?:table, |inner, )?"([a-z_]+)"'
@@ -29,6 +29,7 @@ def test_every_value_of_a_choice_is_documented() -> None:
     kinds: tuple[type[StrEnum], ...] = (
         *(book.NumberForm, book.DidSource, book.Channel, book.CampaignType, book.CallerIdPolicy),
         *(book.Strategy, book.AfterHours, book.BanAction, book.MissCause),
+        *(book.RecordingMode, book.Acceptance, book.Unanswered),
     )
     values = [member.value for kind in kinds for member in kind]
     assert [value for value in values if f"`{value}`" not in PAGE] == []

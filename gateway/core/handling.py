@@ -1,0 +1,115 @@
+"""What a call gets beyond ringing: recording consent, whisper, acceptance, and what happens when nobody answers.
+
+A route that asks for none of it costs nothing: its plans stay on the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.core import book, consent, plans, prompts, whisper
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What of a call decides on the services: where the caller is from, how the call came in, what is whispered."""
+
+    region: consent.CallerRegion | None = None
+    early_media: bool = False
+    """The trunk carries audio before answer."""
+    whisper: tuple[prompts.Wanted, ...] = ()
+    is_closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a plan has beyond ringing; false when it has none, and the call takes the hot path."""
+
+    consent: consent.Decision
+    early_media: bool
+    tell_agent: bool
+    has_whisper: bool
+    acceptance: plans.Acceptance | None
+    unanswered: book.Unanswered
+
+    def __bool__(self) -> bool:
+        records = self.consent.mode is not book.RecordingMode.OFF
+        waits = self.unanswered is not book.Unanswered.MESSAGE
+        return records or self.has_whisper or self.acceptance is not None or waits
+
+    @property
+    def why(self) -> Iterator[str]:
+        if self.consent.why:
+            yield self.consent.why
+        if self.acceptance is not None:
+            numbered = ", ".join(str(place) for place, asks in enumerate(self.acceptance.steps, start=1) if asks)
+            yield f"who answers must press 1 in step {numbered}"
+        if self.unanswered is not book.Unanswered.MESSAGE:
+            yield f"when nobody takes the call: {self.unanswered}"
+
+
+def services(
+    call: Call, routing: book.Book, route: book.Route, number: book.TrackingNumber, steps: tuple[plans.Step, ...]
+) -> Services:
+    asked = consent.OFF
+    rules = rules_of(number, route, routing)
+    if steps and rules.recording is not book.RecordingMode.OFF:
+        asked = consent.decide(rules, call.region, routing.regions)
+    accepting = tuple(_must_accept(route, step) for step in steps)
+    return Services(
+        consent=asked,
+        early_media=call.early_media and asked.mode is book.RecordingMode.ANNOUNCE,
+        tell_agent=route.tell_agent and asked.mode is not book.RecordingMode.OFF,
+        has_whisper=bool(call.whisper) and bool(steps),
+        acceptance=plans.Acceptance(accepting, route.accept_repeats, route.accept_seconds) if any(accepting) else None,
+        unanswered=_unanswered(route, call, steps),
+    )
+
+
+def _unanswered(route: book.Route, call: Call, steps: tuple[plans.Step, ...]) -> book.Unanswered:
+    """Closed and with nobody to ring, the after-hours choice speaks; a route that only plays a message then ends."""
+    if steps or not call.is_closed:
+        return route.unanswered
+    match route.after_hours:
+        case book.AfterHours.CALLBACK:
+            return book.Unanswered.CALLBACK
+        case book.AfterHours.VOICEMAIL:
+            return book.Unanswered.VOICEMAIL
+    return book.Unanswered.MESSAGE
+
+
+def _must_accept(route: book.Route, step: plans.Step) -> bool:
+    """Dial has one subroutine for all that ring together: one who must accept makes all of them accept."""
+    return any((one.accept or route.accept) is book.Acceptance.PRESS_1 for one in step.destinations)
+
+
+def rules_of(number: book.TrackingNumber, route: book.Route, routing: book.Book) -> consent.Rules:
+    return consent.rules_of(number, route, routing.sites[route.site])
+
+
+def whisper_of(
+    route: book.Route, number: book.TrackingNumber, routing: book.Book, history: plans.History
+) -> tuple[prompts.Wanted, ...]:
+    language = language_of(number, route, routing)
+    word = ""
+    if history.calls_before is not None:
+        word = routing.words.word("whisper_repeat" if history.calls_before else "whisper_first", language)
+    source = routing.sources.get(number.source or "")
+    facts = whisper.facts_of(number, source, first_or_repeat=word, city=history.city, visitor=history.visitor)
+    return whisper.choices(route.whisper, language, facts)
+
+
+def language_of(number: book.TrackingNumber | None, route: book.Route, routing: book.Book) -> str:
+    """Of prompts and whispers: the number's, else the route's, else the site's."""
+    own = number.language if number is not None else None
+    return own or route.language or routing.sites[route.site].language
+
+
+def whispers(number: book.TrackingNumber, routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
+    """Every whisper that calls to `number` can get from what is known beforehand: what is rendered ahead of time."""
+    route = routing.routes[number.route]
+    if not route.whisper:
+        return
+    for calls_before in dict.fromkeys((None, 0, 1)):
+        yield whisper_of(route, number, routing, plans.History(calls_before=calls_before))
