@@ -33,9 +33,10 @@ def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str,
     is_outbound = left.get("direction") == "outbound"
     _blank(left, "caller", {"raw": None, "name": None, "region": None})
     if is_outbound:
-        _blank(left, "tracking", {"number": pseudonym, "label": None})
-    else:
-        _blank(left, "caller", {"number": pseudonym})
+        _blank(left, "tracking", {"label": None})
+        left["tracking"] = {**(left.get("tracking") or {}), "number": pseudonym}
+    elif isinstance(left.get("caller"), dict):
+        left["caller"]["number"] = pseudonym
     blank: dict[str, Any] = {
         "landing_page": None,
         "referrer": None,

@@ -249,3 +249,8 @@ async def forget(tx: store.Transaction, number: str) -> int:
     for seq in found:
         await tx.execute(update(_TABLE).where(_TABLE.c.seq == seq).values(person_salt=None))
     return len(found)
+
+
+async def salt_of(connection: store.Connection, seq: int) -> str | None:
+    """The salt of a row's person, for the receipt of an erasure; None when there is none, or no more."""
+    return (await connection.execute(select(_TABLE.c.person_salt).where(_TABLE.c.seq == seq))).scalar()

@@ -1,0 +1,231 @@
+"""Taking a person out of what is stored, and seeing to it that no replay brings them back (N14).
+
+A tombstone is the keyed hash (HMAC-SHA-256) of an erased number; its key is random, wrapped by the key ring, and good
+for nothing else. A number cannot be read from it, but a record that would carry the number again is recognised. It
+concerns calls up to the moment of the erasure: who calls again afterwards is a caller like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, text, update
+
+from gateway import store
+from gateway.core import erasure
+from gateway.store import calls, keyring, recordings, schema, statements
+
+ERASURE = "erasure"
+RETENTION = "retention"
+
+_CALLS, _EVENTS, _DELIVERIES = schema.calls, schema.events, schema.deliveries
+_STONES, _FORGOTTEN = schema.tombstones, schema.forgotten_calls
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """An erased person: what stands for the number, and since when."""
+
+    pseudonym: str
+    erased_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstones:
+    """All erased persons, in memory: asked for each call that is filed. An empty one knows nobody."""
+
+    key: bytes = field(default=b"", repr=False)
+    by_digest: Mapping[str, Tombstone] = field(default_factory=dict)
+    by_call: Mapping[str, str] = field(default_factory=dict)
+
+    def pseudonym_of(self, call_id: str, number: str | None, started_us: int) -> str | None:
+        """What must stand for the person of this call, None when nobody erased them.
+
+        `number` is E.164 with `+`: the caller's, of an outbound call the called one's.
+        """
+        if call_id in self.by_call:
+            return self.by_call[call_id]
+        if number is None or not self.by_digest:
+            return None
+        stone = self.by_digest.get(digest_of(self.key, number))
+        return stone.pseudonym if stone is not None and started_us <= stone.erased_us else None
+
+
+def digest_of(key: bytes, number: str) -> str:
+    """The tombstone of a number."""
+    return hmac.digest(key, number.encode(), "sha256").hex()
+
+
+async def tombstones(connection: store.Connection, ring: keyring.KeyRing | None) -> Tombstones:
+    """Reads all. Without a ring, calls are still known by their ids. Raises KeyMissing."""
+    query = select(_FORGOTTEN.c.call_id, _FORGOTTEN.c.pseudonym).where(_FORGOTTEN.c.why == ERASURE)
+    by_call = {row.call_id: row.pseudonym for row in await connection.execute(query)}
+    found = {row.digest: Tombstone(row.pseudonym, row.erased_us) for row in await connection.execute(select(_STONES))}
+    if not found or ring is None:
+        return Tombstones(by_call=by_call)
+    key = await recordings.known_secret(connection, ring, recordings.TOMBSTONE_SECRET)
+    return Tombstones(key or b"", found, by_call)
+
+
+async def stamp(connection: store.Connection) -> tuple[int, int]:
+    """Changes whenever somebody is erased: tells a process that holds `Tombstones` to read them again."""
+    stones = await connection.execute(select(func.count(), func.coalesce(func.max(_STONES.c.erased_us), 0)))
+    row = stones.one()
+    return row[0], row[1]
+
+
+async def bury(tx: store.Transaction, ring: keyring.KeyRing, number: str, *, now_us: int) -> Tombstone:
+    """Sets a tombstone, or moves the one that is there to now. Raises KeyMissing."""
+    key = await recordings.secret(tx, ring, recordings.TOMBSTONE_SECRET)
+    digest = digest_of(key, number)
+    row = (await tx.execute(select(_STONES).where(_STONES.c.digest == digest))).first()
+    if row is not None:
+        await tx.execute(update(_STONES).where(_STONES.c.digest == digest).values(erased_us=now_us))
+        return Tombstone(row.pseudonym, now_us)
+    stone = Tombstone(f"{erasure.PREFIX}{secrets.token_hex(6)}", now_us)
+    values = {"digest": digest, "pseudonym": stone.pseudonym, "erased_us": stone.erased_us}
+    await tx.execute(_STONES.insert(), values)
+    return stone
+
+
+async def is_forgotten(connection: store.Connection, call_id: str) -> bool:
+    """Whether the person of this call was erased."""
+    query = select(_FORGOTTEN.c.call_id).where(_FORGOTTEN.c.call_id == call_id, _FORGOTTEN.c.why == ERASURE)
+    return (await connection.execute(query)).first() is not None
+
+
+async def calls_of(connection: store.Connection, *numbers: str) -> list[calls.CallRow]:
+    """All calls from or to a number, open ones included, oldest first. A pseudonym finds those erased already."""
+    found: dict[str, calls.CallRow] = {}
+    for number in numbers:
+        for asked in (calls.CallFilter(caller=number), calls.CallFilter(did=number, direction="outbound")):
+            after: calls.Cursor | None = None
+            while True:
+                page = await calls.list_calls(connection, asked, after=after, limit=calls.PAGE_SIZE)
+                found.update((call.call_id, call) for call in page.calls)
+                if (after := page.next) is None:
+                    break
+    return sorted(found.values(), key=lambda call: (call.started_us, call.call_id))
+
+
+async def old_calls(connection: store.Connection, before_us: int, *, limit: int = 500) -> list[calls.CallRow]:
+    """Closed calls that ended before a time and still carry their person, oldest first."""
+    query = select(_CALLS.c.call_id).where(*_is_old(before_us)).order_by(_CALLS.c.started_us).limit(limit)
+    ids = (await connection.execute(query.join_from(_CALLS, _FORGOTTEN, _same_call(), isouter=True))).scalars().all()
+    rows = [await calls.get(connection, call_id) for call_id in ids]
+    return [row for row in rows if row is not None]
+
+
+async def count_old_calls(connection: store.Connection, before_us: int) -> int:
+    """How many `old_calls` there are."""
+    query = select(func.count()).where(*_is_old(before_us))
+    return (await connection.execute(query.join_from(_CALLS, _FORGOTTEN, _same_call(), isouter=True))).scalar_one()
+
+
+def _same_call() -> ColumnElement[bool]:
+    return _FORGOTTEN.c.call_id == _CALLS.c.call_id
+
+
+def _is_old(before_us: int) -> tuple[ColumnElement[bool], ...]:
+    # A replay of an old journal brings the person back into the record: then it is due again.
+    is_due = or_(_FORGOTTEN.c.call_id.is_(None), _CALLS.c.updated_us > _FORGOTTEN.c.at_us)
+    return (_CALLS.c.state == "closed", _CALLS.c.started_us < before_us, is_due)
+
+
+async def forget(
+    tx: store.Transaction, rows: Sequence[calls.CallRow], pseudonym: str | None, *, why: str, now_us: int
+) -> None:
+    """Takes the person out of these calls: record, columns, events, errors of deliveries, raw rows that are kept.
+
+    What is counted stays: outcome, times, route, source, agent, country. Doing it again changes nothing.
+    """
+    if tx.dialect.name == "sqlite":
+        await tx.execute(text("PRAGMA secure_delete = ON"))
+    for chunk in statements.chunks(rows):
+        for row in chunk:
+            await _forget_call(tx, row, pseudonym, now_us)
+        ids = [row.call_id for row in chunk]
+        await _forget_events(tx, ids, pseudonym)
+        values = [{"call_id": call_id, "pseudonym": pseudonym or "", "why": why, "at_us": now_us} for call_id in ids]
+        await statements.upsert(tx, _FORGOTTEN, values)
+
+
+async def _forget_call(tx: store.Transaction, row: calls.CallRow, pseudonym: str | None, now_us: int) -> None:
+    record = erasure.pseudonymised(json.loads(row.record), pseudonym)
+    is_outbound = row.direction == "outbound"
+    change: dict[str, Any] = {
+        "record": _json(record),
+        "content_hash": hashlib.sha256(_json({**record, "revision": 0}).encode()).hexdigest()[:32],
+        "caller_region": None,
+        "sip_call_id": None,
+        "updated_us": now_us,
+    }
+    change |= {"did": pseudonym or ""} if is_outbound else {"caller": pseudonym}
+    await tx.execute(update(_CALLS).where(_CALLS.c.call_id == row.call_id).values(change))
+
+
+async def _forget_events(tx: store.Transaction, call_ids: Sequence[str], pseudonym: str | None) -> None:
+    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.call_id.in_(call_ids))
+    for seq, payload in (await tx.execute(query)).all():
+        body = json.loads(payload)
+        changed = {**body, "data": erasure.pseudonymised(body.get("data") or {}, pseudonym)}
+        await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+    said = _DELIVERIES.c.call_id.in_(call_ids) & _DELIVERIES.c.last_error.is_not(None)
+    await tx.execute(update(_DELIVERIES).where(said).values(last_error=None))
+
+
+async def mask_rows(tx: store.Transaction, linked_ids: Sequence[str], call_ids: Sequence[str], digits: bytes) -> int:
+    """Masks raw journal rows that the database holds for calls that are up, and damaged ones. Returns how many."""
+    groups = {*linked_ids, *call_ids}
+    masked = 0
+    for table, column in ((schema.open_rows, "line"), (schema.damaged_rows, "raw")):
+        for row in (await tx.execute(select(table))).mappings().all():
+            line = bytes(row[column])
+            if row.get("group_key") in groups or erasure.names_number(line, [digits]):
+                new = erasure.masked_line(line, [digits])
+                place = (table.c.file_id == row["file_id"]) & (table.c.file_offset == row["file_offset"])
+                if new != line:
+                    await tx.execute(update(table).where(place).values({column: new}))
+                    masked += 1
+    return masked
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A receiver that already has events of the person: it must be told by you."""
+
+    target: str
+    events: int
+    last_us: int
+
+
+async def receivers_served(connection: store.Connection, call_ids: Sequence[str]) -> list[Served]:
+    """Who was sent events of these calls, and when last."""
+    found: dict[str, Served] = {}
+    for chunk in statements.chunks(call_ids):
+        query = (
+            select(_DELIVERIES.c.target, func.count(), func.max(_DELIVERIES.c.settled_us))
+            .where(_DELIVERIES.c.call_id.in_(chunk), _DELIVERIES.c.state == "done")
+            .group_by(_DELIVERIES.c.target)
+        )
+        for target, count, last_us in await connection.execute(query):
+            known = found.get(target, Served(target, 0, 0))
+            found[target] = Served(target, known.events + count, max(known.last_us, last_us or 0))
+    return [found[target] for target in sorted(found)]
+
+
+async def revisions_naming(connection: store.Connection, number: str) -> list[int]:
+    """Routing revisions in which the number stands (a ban list, a destination): they are yours to change."""
+    table = schema.routing_revisions
+    query = select(table.c.revision).where(table.c.document.contains(number, autoescape=True))
+    return list((await connection.execute(query.order_by(table.c.revision))).scalars())
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
