@@ -34,6 +34,7 @@ def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str,
     _blank(left, "caller", {"raw": None, "name": None, "region": None})
     if is_outbound:
         _blank(left, "tracking", {"label": None})
+        _blank(left, "caller", {"number": pseudonym})
         left["tracking"] = {**(left.get("tracking") or {}), "number": pseudonym}
     elif isinstance(left.get("caller"), dict):
         left["caller"]["number"] = pseudonym

@@ -166,7 +166,11 @@ async def _forget_call(tx: store.Transaction, row: calls.CallRow, pseudonym: str
         "sip_call_id": None,
         "updated_us": now_us,
     }
-    change |= {"did": pseudonym or ""} if is_outbound else {"caller": pseudonym}
+    if is_outbound:
+        change["did"] = pseudonym or ""
+    if not is_outbound or (row.caller or "").startswith("+"):
+        # Of an outbound call it is an extension, which is nobody's number, or the number of a phone that is somebody's.
+        change["caller"] = pseudonym
     await tx.execute(update(_CALLS).where(_CALLS.c.call_id == row.call_id).values(change))
 
 
