@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.core import attempts as attempts_
-from gateway.core import outcomes, story, talks
+from gateway.core import consent, outcomes, story, talks
 from gateway.core.attempts import Attempt
 from gateway.core.outcomes import AttemptOutcome, Outcome
 from gateway.core.rows import EventKind, Row, in_order
@@ -109,6 +109,8 @@ class CallFacts:
     plan_at_us: int | None
     """When the plan was taken (first DM_STEP or DM_ACT)."""
     attempts: tuple[Attempt, ...]
+    consent: consent.Given | None = None
+    """What DM_CONSENT tells; None = recording was off for this call, or nobody got that far."""
 
 
 def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | None:
@@ -174,6 +176,7 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
         silent_seconds=_seconds(_silent_us(tale, waited_until)),
         plan_at_us=tale.plan_at_us,
         attempts=made,
+        consent=None if tale.consent_at_us is None else consent.given(tale.consent, tale.consent_at_us),
     )
 
 

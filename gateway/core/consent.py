@@ -6,12 +6,13 @@ them. `decide` is total: a call whose region nobody knows gets the stricter of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.core import areacodes, book, numbers
-from gateway.core.regions import UNKNOWN_REGION, Region, RegionTable, stricter
+from gateway.core.regions import REGION_CODE, UNKNOWN_REGION, Region, RegionTable, stricter
 
 PROMPT_KEYS: Mapping[book.RecordingMode, str] = {
     book.RecordingMode.ANNOUNCE: "consent_announce",
@@ -19,6 +20,9 @@ PROMPT_KEYS: Mapping[book.RecordingMode, str] = {
     book.RecordingMode.OPT_IN: "consent_opt_in",
 }
 """The prompt that asks in a mode; modes that are not here play nothing."""
+
+_PROMPT_ID = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+_VERSION = re.compile(r"[0-9a-f]{8,64}")
 
 
 class Result(StrEnum):
@@ -65,7 +69,53 @@ class Decision:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the caller was asked and answered, as DM_CONSENT tells it."""
+
+    mode: book.RecordingMode
+    result: Result
+    at_us: int
+    region: str | None = None
+    key: str | None = None
+    """0-9, * or #; None = none was pressed."""
+    prompt_id: str | None = None
+    version: str | None = None
+    early_media: bool = False
+    recorded_announcement: bool = False
+    """The announcement is to be put in front of the recording."""
+
+    @property
+    def allows_recording(self) -> bool:
+        """Granted, or a mode in which nothing needs to be asked."""
+        unasked = self.mode is book.RecordingMode.NONE and self.result is Result.NOT_ASKED
+        return self.result is Result.GRANTED or unasked
+
+
 OFF = Decision(book.RecordingMode.OFF)
+
+
+def given(data: Mapping[str, str], at_us: int) -> Given:
+    """The payload of DM_CONSENT. Never fails; what makes no sense counts as refused, so it records nothing."""
+    modes = {mode.value: mode for mode in book.RecordingMode if mode is not book.RecordingMode.REGION}
+    results = {result.value: result for result in Result}
+    mode, result = modes.get(data.get("m", "")), results.get(data.get("r", ""))
+    key = data.get("k", "")
+    return Given(
+        mode=mode or book.RecordingMode.OFF,
+        result=result if result is not None and mode is not None else Result.REFUSED,
+        at_us=at_us,
+        region=_shaped(REGION_CODE, data.get("g", "")),
+        key=key if len(key) == 1 and key in "0123456789*#" else None,
+        prompt_id=_shaped(_PROMPT_ID, data.get("p", "")),
+        version=_shaped(_VERSION, data.get("v", "")),
+        early_media=data.get("e") == "1",
+        recorded_announcement=data.get("a") == "1",
+    )
+
+
+def _shaped(pattern: re.Pattern[str], text: str) -> str | None:
+    return text if pattern.fullmatch(text) else None
 
 
 def caller_region(number: str) -> CallerRegion | None:

@@ -5,10 +5,17 @@ A route that asks for none of it costs nothing: its plans stay on the hot path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.core import book, consent, plans, prompts, whisper
+
+UNANSWERED_PROMPTS: Mapping[book.Unanswered, tuple[str, ...]] = {
+    book.Unanswered.WAIT: ("wait",),
+    book.Unanswered.CALLBACK: ("callback_offer", "callback_taken"),
+    book.Unanswered.VOICEMAIL: ("leave_message", "message_taken"),
+}
+"""The prompt of each behaviour, and what is said when the caller did as asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +118,64 @@ def whispers(number: book.TrackingNumber, routing: book.Book) -> Iterator[tuple[
     route = routing.routes[number.route]
     if not route.whisper:
         return
-    for calls_before in dict.fromkeys((None, 0, 1)):
-        yield whisper_of(route, number, routing, plans.History(calls_before=calls_before))
+    histories = (plans.History(calls_before=before) for before in (None, 0, 1))
+    yield from dict.fromkeys(whisper_of(route, number, routing, history) for history in histories)
+
+
+def demands(routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
+    """All audio that plans of this book can name, prompts first, each once: of each group one is enough, the first that
+    fits. More of them than numbers, but texts repeat."""
+    seen: set[tuple[prompts.Wanted, ...]] = set()
+    for group in (*_prompt_demands(routing), *_whisper_demands(routing)):
+        if group not in seen:
+            seen.add(group)
+            yield group
+
+
+def _prompt_demands(routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
+    wanted: set[prompts.Wanted] = set()
+    done: set[tuple[str, str]] = set()
+    for number in routing.tracking_numbers.values():
+        route = routing.routes[number.route]
+        language = language_of(number, route, routing)
+        wanted |= {prompts.Wanted(key, language) for key in _consent_keys(rules_of(number, route, routing), routing)}
+        if (route.key, language) not in done:
+            done.add((route.key, language))
+            wanted |= {prompts.Wanted(key, language) for key in _keys_of(route, routing)}
+    for ban in routing.bans:
+        named = prompts.named(ban.message, "")
+        if named is None and ban.action is book.BanAction.CHALLENGE and ban.message is None:
+            named = prompts.Wanted("ban_challenge", "")
+        if named is not None:
+            wanted |= {prompts.Wanted(named.key, language) for _, language in done}
+    yield from ((one,) for one in sorted(wanted, key=lambda one: (one.key, one.language)))
+
+
+def _consent_keys(rules: consent.Rules, routing: book.Book) -> frozenset[str]:
+    """Of the prompts that calls by these rules can meet."""
+    if rules.recording is book.RecordingMode.REGION:
+        rows = {row.prompt_key for row in routing.regions.regions.values() if row.prompt_key}
+        return frozenset(rows | set(consent.PROMPT_KEYS.values()))
+    return frozenset(key for mode, key in consent.PROMPT_KEYS.items() if mode is rules.recording)
+
+
+def _keys_of(route: book.Route, routing: book.Book) -> Iterator[str]:
+    if route.tell_agent:
+        yield "agent_told"
+    accepting = [one.accept for one in routing.destinations.values()]
+    if book.Acceptance.PRESS_1 in (route.accept, *accepting):
+        yield "accept"
+    if route.whisper:
+        yield "whisper_generic"
+    for message in (route.unanswered_message, route.after_hours_message):
+        if (named := prompts.named(message, "")) is not None:
+            yield named.key
+    waits = {route.unanswered.value, route.after_hours.value if route.hours is not None else ""}
+    for behaviour, keys in UNANSWERED_PROMPTS.items():
+        if behaviour.value in waits:
+            yield from keys
+
+
+def _whisper_demands(routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
+    for number in routing.tracking_numbers.values():
+        yield from whispers(number, routing)

@@ -80,7 +80,7 @@ def record(
         "agent": names.agent_of(answered.answered_by, answered.destination) if answered is not None else None,
         "destination": answered.destination if answered is not None else None,
         "attempts": [_attempt(attempt, names) for attempt in facts.attempts],
-        "recording_consent": dict(NOT_ASKED),
+        "recording_consent": _consent(facts),
         "attribution": _attribution(found),
         "sip_call_id": facts.sip_call_id,
         "linked_id": facts.linked_id,
@@ -209,6 +209,20 @@ def _country(number: str) -> str | None:
 @lru_cache(maxsize=4096)
 def _region(number: str, language: str) -> str | None:
     return numbers.region_of(number, language)
+
+
+def _consent(facts: calls.CallFacts) -> dict[str, Any]:
+    given = facts.consent
+    if given is None:
+        return dict(NOT_ASKED)
+    return {
+        "region": given.region,
+        "mode": given.mode.value,
+        "result": given.result.value,
+        "key": given.key,
+        "prompt_id": given.prompt_id,
+        "at": timestamp(given.at_us),
+    }
 
 
 def _tracking(facts: calls.CallFacts, number: book_.TrackingNumber | None) -> dict[str, Any]:

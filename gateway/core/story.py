@@ -83,6 +83,8 @@ class Story:
         "by_name",
         "caller_names",
         "channels",
+        "consent",
+        "consent_at_us",
         "entry",
         "exhausted_at_us",
         "given_id",
@@ -120,6 +122,8 @@ class Story:
         self.action = ""
         self.exhausted_at_us: int | None = None
         self.was_handed_back = False
+        self.consent = _NOTHING
+        self.consent_at_us: int | None = None
         self.steps: list[Step] = []
         self.channels: list[Channel] = []
         self.by_name: dict[str, Channel] = {}
@@ -181,6 +185,9 @@ class Story:
             self._take_action(row)
         elif event == "DM_BACK":
             self.was_handed_back = True
+        elif event == "DM_CONSENT" and self.consent_at_us is None:
+            # A queue that sends its caller round asks nobody twice: what was said first gates the recording.
+            self.consent, self.consent_at_us = data, row.at_us
 
     def take_streams(self, rows: Sequence[Row]) -> None:
         """STREAM_BEGIN and STREAM_END rows by time."""

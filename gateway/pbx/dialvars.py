@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from gateway.core import book, prompts, routing
+from gateway.core import book, handling, prompts, routing
 
 AGI_SCRIPT = "route"
 
@@ -77,13 +77,6 @@ GLOBALS = frozenset(
 
 USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT"})
 
-_UNANSWERED_PROMPTS = {
-    book.Unanswered.WAIT: ("wait", None),
-    book.Unanswered.CALLBACK: ("callback_offer", "callback_taken"),
-    book.Unanswered.VOICEMAIL: ("leave_message", "message_taken"),
-}
-"""The prompt of each behaviour, and what is said when the caller did as asked."""
-
 _CAUSE_ORDER = (
     book.MissCause.BUSY,
     book.MissCause.REJECTED,
@@ -146,11 +139,10 @@ def _services(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]
         pairs.append(("DM_AC", "".join("1" if asks else "0" for asks in plan.acceptance.steps)))
         pairs += _played("DM_AP", "accept", plan, shelf)
         pairs += [("DM_AR", str(plan.acceptance.repeats)), ("DM_AS", str(plan.acceptance.seconds))]
-    if plan.unanswered in _UNANSWERED_PROMPTS:
-        asking, thanking = _UNANSWERED_PROMPTS[plan.unanswered]
+    if plan.unanswered in handling.UNANSWERED_PROMPTS:
         pairs.append(("DM_UN", plan.unanswered.value))
-        pairs += _played("DM_UP", asking, plan, shelf)
-        pairs += _played("DM_UT", thanking, plan, shelf) if thanking is not None else []
+        for name, key in zip(("DM_UP", "DM_UT"), handling.UNANSWERED_PROMPTS[plan.unanswered], strict=False):
+            pairs += _played(name, key, plan, shelf)
     if pairs:
         pairs.append(("DM_CL", plan.language))
     return pairs

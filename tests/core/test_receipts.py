@@ -1,0 +1,181 @@
+"""The consent in the fold, the record and the receipt (C4, N3), and its signature."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from gateway.core import book, calls, consent, receipts, records
+from gateway.core.rows import Row
+from gateway.store import signatures
+from tests import journals
+
+VERSION = "0123456789abcdef0123456789abcdef"
+
+
+def rows(payload: str) -> list[Row]:
+    """A recorded call with the row that the dialplan writes when the caller was asked."""
+    recorded = journals.rows("answered_caller_ends")
+    entry = next(row for row in recorded if row.user_event == "DM_IN")
+    extra = f'{{""extra"":""i={entry.data["i"]}&{payload}""}}'
+    at = f"{(entry.at_us + 1_500_000) / 1_000_000:.6f}"
+    fields = [at, "USER_DEFINED", "DM_CONSENT", entry.channel, entry.unique_id, entry.linked_id]
+    fields += [entry.context, "", "CELGenUserEvent", extra]
+    return [*recorded, *journals.rows_of(",".join(f'"{field}"' for field in fields).encode())]
+
+
+def facts(payload: str) -> calls.CallFacts:
+    found = calls.fold(rows(payload))
+    assert found is not None
+    return found
+
+
+GRANTED = f"m=opt_in&r=granted&k=1&p=consent_opt_in.ru&v={VERSION}&e=0&g=DE&a=1"
+
+
+def test_the_record_tells_the_consent() -> None:
+    found = facts(GRANTED)
+    made = records.record(found, None, revision=1, calls_before=None, node="n")["recording_consent"]
+    assert made == {
+        "region": "DE",
+        "mode": "opt_in",
+        "result": "granted",
+        "key": "1",
+        "prompt_id": "consent_opt_in.ru",
+        "at": records.timestamp(
+            found.started_at_us + (found.consent.at_us - found.started_at_us if found.consent else 0)
+        ),
+    }
+    assert found.consent is not None
+    assert (found.consent.version, found.consent.early_media, found.consent.recorded_announcement) == (
+        VERSION,
+        False,
+        True,
+    )
+    assert replace(found, consent=None) == journals.facts("answered_caller_ends")
+
+
+@pytest.mark.parametrize("result", list(consent.Result))
+@pytest.mark.parametrize("mode", [mode for mode in book.RecordingMode if mode is not book.RecordingMode.REGION])
+def test_only_a_grant_or_an_unasked_none_allows_recording(mode: book.RecordingMode, result: consent.Result) -> None:
+    found = consent.given({"m": mode.value, "r": result.value}, 1)
+    assert (found.mode, found.result) == (mode, result)
+    unasked = mode is book.RecordingMode.NONE and result is consent.Result.NOT_ASKED
+    assert found.allows_recording == (result is consent.Result.GRANTED or unasked)
+
+
+@given(some.dictionaries(some.sampled_from("imrkpvega"), some.text(max_size=20)))
+def test_a_payload_that_makes_no_sense_records_nothing(data: dict[str, str]) -> None:
+    found = consent.given(data, 1)
+    known = {mode.value for mode in book.RecordingMode} - {"region"}
+    if data.get("m") not in known or data.get("r") not in {result.value for result in consent.Result}:
+        assert not found.allows_recording
+
+
+def test_the_first_answer_counts_in_any_order_of_rows() -> None:
+    both = [*rows("m=opt_in&r=refused&k=2"), *(row._replace(at_us=row.at_us + 10) for row in rows(GRANTED)[-1:])]
+    found = calls.fold(reversed(both))
+    assert found is not None and found.consent is not None
+    assert found.consent.result is consent.Result.REFUSED
+
+
+def receipt(payload: str = GRANTED) -> dict[str, Any]:
+    made = receipts.build(facts(payload), rows(payload), node="n1")
+    assert made is not None
+    return made
+
+
+def test_the_receipt_holds_what_shows_it_and_no_person() -> None:
+    made = receipt()
+    assert (made["mode"], made["result"], made["key"], made["prompt_version"]) == ("opt_in", "granted", "1", VERSION)
+    assert (made["played_as"], made["announcement_in_recording"], made["recording_allowed"]) == (
+        "after_answer",
+        True,
+        True,
+    )
+    shown = [row["event"] for row in made["rows"]]
+    assert "DM_IN" in shown and "DM_CONSENT" in shown
+    text = receipts.canonical(made).decode()
+    assert "74951112233" not in text and "Client" not in text
+    assert receipts.contradictions(made, facts(GRANTED), rows(GRANTED)) == []
+    forged = {**made, "result": "granted", "mode": "announce"}
+    assert receipts.contradictions(forged, facts(GRANTED), rows(GRANTED)) == [
+        "mode: the receipt says 'announce', the journal 'opt_in'"
+    ]
+
+
+def test_early_media_and_silence_are_told_apart() -> None:
+    assert receipt(f"m=announce&r=granted&p=consent_announce.en&v={VERSION}&e=1")["played_as"] == "early_media"
+    assert receipt("m=opt_in&r=prompt_failed")["played_as"] is None
+    assert receipts.build(journals.facts("answered_caller_ends"), [], node="n1") is None
+
+
+def test_signed_exported_and_checked(tmp_path: Path) -> None:
+    signer = signatures.Signer.load(tmp_path / "receipts.key")
+    assert (tmp_path / "receipts.key").stat().st_mode & 0o777 == 0o600
+    assert signatures.Signer.load(tmp_path / "receipts.key").key_id == signer.key_id
+    made = receipt()
+    text = signatures.export(made, signer.sign(made))
+    document, signature = signatures.read_export(text)
+    signatures.verify(document, signature)
+    signatures.verify(document, signature, trusted=frozenset({signer.key_id}))
+    with pytest.raises(signatures.BadSignature, match="not one of ours"):
+        signatures.verify(document, signature, trusted=frozenset({"0" * 16}))
+
+
+@pytest.mark.parametrize("name", sorted(receipt()))
+def test_any_changed_field_is_noticed(name: str, tmp_path: Path) -> None:
+    signer = signatures.Signer.load(tmp_path / "receipts.key")
+    made = receipt()
+    signature = signer.sign(made)
+    changes: tuple[Any, ...] = ("changed", None, [], made["call_id"])
+    for value in changes:
+        if value != made[name]:
+            with pytest.raises(signatures.BadSignature):
+                signatures.verify({**made, name: value}, signature)
+
+
+def test_a_signature_of_another_key_or_shape_is_refused(tmp_path: Path) -> None:
+    mine = signatures.Signer.load(tmp_path / "mine.key")
+    other = signatures.Signer.load(tmp_path / "other.key")
+    made = receipt()
+    signature = mine.sign(made)
+    flipped = bytearray(base64.b64decode(signature.value))
+    flipped[5] ^= 1
+    for wrong in (
+        replace(signature, public_key=other.public_key),
+        replace(signature, public_key=other.public_key, key_id=other.key_id),
+        replace(signature, value=base64.b64encode(bytes(flipped)).decode()),
+        replace(signature, value="no base64"),
+        replace(signature, public_key=""),
+        replace(signature, algorithm="none"),
+    ):
+        with pytest.raises(signatures.BadSignature):
+            signatures.verify(made, wrong)
+    for text in ("", "{}", "[]", '{"receipt": [], "signature": {}}', json.dumps({"receipt": made}), "[" * 100_000):
+        with pytest.raises(signatures.BadSignature):
+            signatures.read_export(text)
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.key"
+    signatures.Signer.load(path)
+    path.chmod(0o640)
+    with pytest.raises(signatures.BadKey):
+        signatures.Signer.load(path)
+    path.chmod(0o600)
+    path.write_text("short\n")
+    with pytest.raises(signatures.BadKey):
+        signatures.Signer.load(path)
+
+
+def test_floats_have_no_canonical_form() -> None:
+    with pytest.raises(ValueError, match="floats"):
+        receipts.canonical({"rows": [{"seconds": 1.5}]})
