@@ -20,10 +20,10 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway import __version__, log, store, supervision
-from gateway.config import routingfile, settings
-from gateway.core import book, numbers
-from gateway.pbx import agi, ami, journalfiles, planfile, trunkfile
-from gateway.services import dispatcher, planner, router, tracker
+from gateway.config import routingfile, settings, shipped
+from gateway.core import book, numbers, prompts, regions
+from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
+from gateway.services import dispatcher, planner, prompter, router, tracker
 from gateway.store import journal as stored_journal
 from gateway.store import outbox
 from gateway.store import routing as revisions
@@ -50,7 +50,7 @@ async def run(chosen: settings.Settings, roles: frozenset[str] = ROLES, reread: 
     async with AsyncExitStack() as stack:
         try:
             node = await _start(chosen, roles, stack)
-        except (store.StoreError, OSError) as error:
+        except (store.StoreError, OSError, regions.BadRegions) as error:
             _log.error("cannot start", error=str(error))
             return 1
         stack.enter_context(supervision.LoopWatchdog(LOOP_SECONDS))
@@ -75,6 +75,7 @@ class _Books:
     """Routing books by revision: the one in force, and those that calls still in the journal were routed by."""
 
     database: store.Database
+    parse: planner.Parse
     current: book.Book | None = None
     _known: dict[int, book.Book] = field(default_factory=dict)
 
@@ -91,7 +92,7 @@ class _Books:
                 stored = await revisions.get(connection, revision)
             if stored is None:
                 return self.current
-            self._known[revision] = await asyncio.to_thread(_parse, stored.document, revision)
+            self._known[revision] = await asyncio.to_thread(self.parse, stored.document, revision)
         return self._known[revision]
 
 
@@ -111,6 +112,7 @@ class _Node:
     tracker: tracker.Tracker | None = None
     reader: journalfiles.JournalReader | None = None
     dispatcher: dispatcher.Dispatcher | None = None
+    prompter: prompter.Prompter | None = None
     web_runner: web.AppRunner | None = None
 
     def roots(self) -> dict[str, supervision.Root]:
@@ -122,6 +124,8 @@ class _Node:
             roots["tracker"] = self.tracker.run
         if self.dispatcher is not None:
             roots["dispatcher"] = self.dispatcher.run
+        if self.prompter is not None:
+            roots["prompter"] = self.prompter.run
         return roots
 
     def phases(self, notifier: supervision.Notifier) -> list[supervision.Phase]:
@@ -221,23 +225,40 @@ async def _start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncE
     stack.push_async_callback(database.close)
     meters = metrics.Meters(chosen.node.name, __version__)
     board = live.LiveBoard(on_ended=meters.call_ended)
-    books = _Books(database)
-    routes = router.Router(database, now=lambda: datetime.now(UTC), lookup_seconds=chosen.agi.lookup_seconds)
+    words = _words(chosen)
+    parse = _parser(shipped.consent_regions(chosen.consent.regions_file), words)
+    books = _Books(database, parse)
+
+    def shelf_changed(shelf: prompts.Shelf, is_planned: bool) -> None:
+        routes.use_prompts(shelf)
+        if is_planned:
+            follower.write_again()
+
+    spoken = prompter.Prompter(
+        promptfiles.PromptFolder(chosen.prompts.dir),
+        prompter.Sources(words, _engine(chosen), chosen.prompts.own_dir),
+        shelf_changed,
+    )
+    routes = router.Router(
+        database, now=lambda: datetime.now(UTC), lookup_seconds=chosen.agi.lookup_seconds, want=spoken.want
+    )
 
     def in_force(routing_book: book.Book) -> None:
         books.use(routing_book)
         routes.use(routing_book)
+        spoken.use(routing_book)
 
     follower = planner.Planner(
         database,
-        parse=_parse,
-        render=_generated_files if "calls" in roles else _no_files,
+        parse=parse,
+        render=(lambda made: _generated_files(made, spoken.shelf)) if "calls" in roles else _no_files,
         folder=chosen.asterisk.generated_dir,
         in_force=in_force,
     )
     await follower.follow()
     node = _Node(chosen, database, books, board, meters, follower)
     if "calls" in roles:
+        node.prompter = spoken
         await _start_calls(node, routes, stack, targets=[dispatcher.TARGET] if _has_file_target(chosen) else [])
     if "worker" in roles and chosen.events.jsonl_path is not None:
         node.dispatcher = dispatcher.Dispatcher(
@@ -327,16 +348,33 @@ def _limits(in_force: settings.Settings) -> auth.Limits:
     return auth.Limits(limits.login_per_minute, limits.api_per_minute, limits.live_clients)
 
 
-def _parse(text: str, revision: int) -> book.Book:
+def _parser(consent_regions: regions.RegionTable, words: prompts.Catalogue) -> planner.Parse:
+    def parse(text: str, revision: int) -> book.Book:
+        try:
+            return routingfile.parse(text, revision, consent_regions=consent_regions, words=words)
+        except routingfile.RoutingErrors as error:
+            raise ValueError(str(error)) from error
+
+    return parse
+
+
+def _words(chosen: settings.Settings) -> prompts.Catalogue:
+    """The shipped texts with the operator's in their place; broken ones are left out, since calls must go on."""
     try:
-        return routingfile.parse(text, revision)
-    except routingfile.RoutingErrors as error:
-        raise ValueError(str(error)) from error
+        return shipped.catalogue().over(shipped.read_catalogue(chosen.prompts.own_dir))
+    except (shipped.BadCatalogue, OSError) as error:
+        _log.error("own texts of prompts are not used", error=str(error))
+        return shipped.catalogue()
 
 
-def _generated_files(routing_book: book.Book) -> Mapping[str, str]:
+def _engine(chosen: settings.Settings) -> speech.Engine | None:
+    said = chosen.prompts
+    return speech.find(said.engine, said.command, said.voice_by_language())
+
+
+def _generated_files(routing_book: book.Book, shelf: prompts.Shelf) -> Mapping[str, str]:
     return {
-        planfile.FILE_NAME: planfile.render(routing_book),
+        planfile.FILE_NAME: planfile.render(routing_book, shelf),
         trunkfile.CONTEXTS_FILE_NAME: trunkfile.render_contexts(routing_book),
         trunkfile.PJSIP_FILE_NAME: trunkfile.render_pjsip(routing_book, _secret),
     }
@@ -405,6 +443,8 @@ def _probes(node: _Node) -> dict[str, health.Probe]:
         probes["journal"] = lambda: _journal_check(node)
     if node.ami is not None:
         probes["manager"] = lambda: _manager_check(node)
+    if node.prompter is not None:
+        probes["prompts"] = lambda: _prompts_check(node)
     probes["events"] = lambda: _events_check(node)
     return probes
 
@@ -438,6 +478,13 @@ def _manager_check(node: _Node) -> health.Check:
     is_up = seen.state is ami.AmiState.CONNECTED
     said = f"Asterisk {seen.asterisk_version}" if is_up else f"{seen.state.value}: {seen.last_error or 'no error yet'}"
     return health.Check(is_up, said, is_required=False, facts={"ping_milliseconds": seen.ping_milliseconds})
+
+
+def _prompts_check(node: _Node) -> health.Check:
+    assert node.prompter is not None
+    ready = len(node.prompter.shelf.items)
+    problem = node.prompter.problem
+    return health.Check(problem is None, problem or f"{ready} ready", is_required=False, facts={"ready": ready})
 
 
 async def _events_check(node: _Node) -> health.Check:

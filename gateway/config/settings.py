@@ -105,6 +105,12 @@ def _database_url(url: str) -> str:
     raise ValueError("must begin with sqlite:/// or postgresql://")
 
 
+def _prompt_folder(path: Path) -> Path:
+    if not re.fullmatch(r"/[A-Za-z0-9_./-]{0,63}", str(path)) or ".." in path.parts:
+        raise ValueError("must be at most 64 of A-Z a-z 0-9 _ . / -: it travels in every plan")
+    return path
+
+
 def _listed(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
@@ -120,6 +126,7 @@ Switch = Annotated[bool, Field(strict=True)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 OptionalFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(lambda path: path and _absolute(path))]
+Voice = Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?=[A-Za-z0-9_.+-][A-Za-z0-9_./+-]{0,63}$")]
 Address = Annotated[str, AfterValidator(_host)]
 Network = IPv4Network | IPv6Network
 
@@ -388,6 +395,54 @@ class Retention(Section):
         return texts
 
 
+class Consent(Section):
+    """What the law of recording asks for, and the key that signs consent receipts. See docs/consent.md."""
+
+    regions_file: OptionalFile = Field(
+        None, description='A table of your own instead of the shipped `consent_regions.csv`; "" for the shipped one.'
+    )
+    receipts_key_file: Folder = Field(
+        Path("/etc/dialmark/receipts.key"),
+        description="Ed25519 key that signs receipts, mode 0600; made at the first start if it is not there.",
+    )
+
+
+class Prompts(Section):
+    """What callers and agents hear, and who speaks it. Calls go on without: what is not ready is not played."""
+
+    dir: Annotated[Folder, AfterValidator(_prompt_folder)] = Field(
+        Path("/var/lib/dialmark/prompts"),
+        description="Folder of the audio made ahead of time; Asterisk must be able to read it. At most 64 characters.",
+    )
+    own_dir: Folder = Field(
+        Path("/etc/dialmark/prompts"),
+        description="Folder of your own `KEY.LANGUAGE.wav`, read when a routing revision comes into force, and "
+        "`LANGUAGE.toml`, read at the start.",
+    )
+    engine: Literal["auto", "espeak-ng", "flite", "command", "none"] = Field(
+        "auto", description="Program that speaks; `auto` takes espeak-ng, else flite (English only)."
+    )
+    command: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Of engine `command`: program and arguments, no shell, with `{text_file}`, `{wav}`, `{voice}`, "
+        "`{language}`; it must write a WAV file of plain PCM.",
+    )
+    voices: Annotated[tuple[Voice, ...], BeforeValidator(_listed)] = Field(
+        (), description='Voices by language, where the language\'s own name is not one: `["ru=irina", "en=en-gb"]`.'
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _complete_command(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("engine") == "command" and not any("{wav}" in part for part in command):
+            raise ValueError("needs a program and an argument with {wav} where engine is command")
+        return command
+
+    def voice_by_language(self) -> dict[str, str]:
+        """`voices` as a mapping."""
+        return dict(voice.split("=", 1) for voice in self.voices)
+
+
 class Settings(Section):
     """All settings of one node. Frozen: SIGHUP makes a new one and puts it in force, or keeps this."""
 
@@ -405,6 +460,8 @@ class Settings(Section):
     vault: Vault = Vault()
     recording: Recording = Recording()
     retention: Retention = Retention()
+    consent: Consent = Consent()
+    prompts: Prompts = Prompts()
 
 
 RELOADABLE = frozenset({"logging", "limits"})

@@ -54,7 +54,9 @@ class PromptFolder:
 
     def prepare(self) -> None:
         """Make the folder, readable by Asterisk, and clear away what a crash left. Raises OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o755)
         for left in self.folder.glob(f"{_DRAFT}*"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -49,6 +49,8 @@ class Planner:
         self._in_force = in_force
         self._poll_seconds = poll_seconds
         self._seen: int | None = None
+        self._book: book.Book | None = None
+        self._is_stale = False
         self.revision: int | None = None
         """Revision in force."""
         self.problem: str | None = None
@@ -60,12 +62,17 @@ class Planner:
             await asyncio.sleep(self._poll_seconds)
             await self.follow()
 
+    def write_again(self) -> None:
+        """What the files are made from besides the book has changed (prompts): write them at the next poll."""
+        self._is_stale = True
+
     async def follow(self) -> None:
         """Puts the latest revision in force if it is not yet."""
         try:
             async with self._database.read() as connection:
                 latest = await revisions.latest(connection)
                 if latest is None or (latest == self._seen and self.problem is None):
+                    await self._write_if_stale()
                     return
                 revision = await revisions.get(connection, latest)
         except store.StoreUnavailable as error:
@@ -86,7 +93,13 @@ class Planner:
             log.info("routing revision in force", revision=latest)
         await self._write(routing_book, first_sight)
 
+    async def _write_if_stale(self) -> None:
+        if self._is_stale and self._book is not None:
+            await self._write(self._book, first_sight=False)
+
     async def _write(self, routing_book: book.Book, first_sight: bool) -> None:
+        self._book = routing_book
+        self._is_stale = False
         try:
             files = await asyncio.to_thread(self._render, routing_book)
             for name, text in files.items():

@@ -117,7 +117,8 @@ class Prompter:
         groups = self._groups
         before = self.problem
         try:
-            await asyncio.to_thread(self._folder.prepare)
+            if groups or self._waiting:
+                await asyncio.to_thread(self._folder.prepare)
             self._folder_problem = None
             spoken = [group for group in groups if group[0].key == prompts.WHISPER]
             await self._make([group for group in groups if group[0].key != prompts.WHISPER], is_planned=True)
@@ -126,7 +127,8 @@ class Prompter:
                 group = next(iter(self._waiting))
                 del self._waiting[group]
                 await self._make([group], is_planned=False)
-            await self._prune()
+            if groups:
+                await self._prune()
         except OSError as error:
             self._folder_problem = f"the folder of prompts cannot be used: {error.strerror or error}"
         if self.problem != before and self.problem is not None:
