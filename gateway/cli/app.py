@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import calls, context, doctor, explain, init, numbers, routing, service, tokens, verify
+from gateway.cli import (
+    audit,
+    calls,
+    context,
+    doctor,
+    erase,
+    explain,
+    init,
+    numbers,
+    recordings,
+    retention,
+    routing,
+    service,
+    tokens,
+    verify,
+)
 
 app = typer.Typer(
     name="dialmark",
@@ -58,6 +73,10 @@ app.add_typer(routing.app, name="routing")
 app.command()(explain.explain)
 app.add_typer(calls.app, name="calls")
 app.add_typer(numbers.app, name="numbers")
+app.add_typer(recordings.app, name="recordings")
+app.add_typer(retention.app, name="retention")
+app.command()(erase.erase)
+app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
 app.command()(verify.verify)
 app.command()(verify.replay)

@@ -22,6 +22,8 @@ SCOPES = {
     "routing:read": "what is in force",
     "live:read": "the calls that are up",
     "metrics:read": "/metrics and the details of /readyz",
+    "recordings:listen": "play recordings",
+    "recordings:download": "keep recordings as files",
     "admin": "everything",
 }
 """As in `gateway.web.auth.Scope`, which would take a fifth of a second to import; a test compares them."""

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from gateway import store
 from gateway.core import book
 from gateway.store import calls, routing
-from gateway.web import auth, parts, problems, routes, schemas, streams
+from gateway.web import auth, parts, problems, recordings, routes, schemas, streams
 
 _CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
 CALL_ID = "{call_id:[0-9a-fA-F-]{36}}"
@@ -66,7 +66,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
 
 @table.get("/api/v1/openapi.json", scope=auth.Open.SIGNED_IN, summary="This API as an OpenAPI 3.1 document")
 async def openapi_json(request: web.Request) -> web.StreamResponse:
-    return routes.json_response(routes.openapi((table,), request.app[parts.PARTS].version))
+    return routes.json_response(routes.openapi((table, recordings.table), request.app[parts.PARTS].version))
 
 
 @table.get(

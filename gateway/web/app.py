@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway import log, store
 from gateway.store import tokens
-from gateway.web import api, auth, clients, metrics, pages, parts, routes, security, statics
+from gateway.web import api, auth, clients, metrics, pages, parts, recordings, routes, security, statics
 
 CLIENT_MAX_SIZE = 16 * 1024
 """The largest body is the login form."""
@@ -35,7 +35,7 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         trusted_proxies=clients.parse_networks(here.trusted_proxies),
         limits=here.limits,
     )
-    for table in (api.table, pages.table, statics.table):
+    for table in (api.table, recordings.table, pages.table, statics.table):
         table.install(app)
     app.on_response_prepare.append(security.add_headers)
     app.on_shutdown.append(_end_streams)

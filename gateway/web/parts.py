@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from gateway import store
 from gateway.core import book
+from gateway.store import keyring
 from gateway.web import auth, health, live, metrics, streams
 
 HangUp = Callable[[str], Awaitable[None]]
@@ -20,6 +22,16 @@ ConnectionError when Asterisk does not answer."""
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class VaultParts:
+    """Where recordings lie, and the ring that opens them (None: there is none)."""
+
+    root: Path
+    ring: keyring.KeyRing | None
+    heard: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """When (microseconds) a token last had a listen of a recording written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,8 @@ class AdminParts:
     limits: Callable[[], auth.Limits] = auth.Limits
     hang_up: HangUp | None = None
     """Ends a call that is up, None on a process without a manager session."""
+    vault: VaultParts | None = None
+    """None on a process that cannot play recordings."""
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 

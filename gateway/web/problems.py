@@ -6,6 +6,10 @@ Problem
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
 ├── 404 not-found / call-not-found
+├── 404 recording-not-found
+├── 410 recording-gone        refused, condemned or shredded: there is nothing to hear
+├── 416 range-not-there       the range begins behind the end
+├── 500 recording-damaged     the file is missing, or not what was written
 ├── 409 call-not-up           the call is over, so nobody can hang it up
 ├── 405 method-not-allowed
 ├── 429 too-many-attempts     wrong credentials from one address; `Retry-After` in seconds
@@ -34,6 +38,10 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "cross-site": (403, "The form came from another site"),
     "not-found": (404, "No such address"),
     "call-not-found": (404, "No such call"),
+    "recording-not-found": (404, "No such recording"),
+    "recording-gone": (410, "The recording cannot be heard any more"),
+    "recording-damaged": (500, "The recording is damaged"),
+    "range-not-there": (416, "The range is not there"),
     "call-not-up": (409, "The call is over"),
     "asterisk-unreachable": (503, "Asterisk does not answer"),
     "method-not-allowed": (405, "This method does not exist here"),

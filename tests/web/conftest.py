@@ -49,6 +49,7 @@ class Listener:
     pace: streams.Pace = field(default_factory=streams.Pace)
     limits: auth.Limits = field(default_factory=auth.Limits)
     hang_up: parts.HangUp | None = None
+    vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
     url: str = ""
     made: int = 0
 
@@ -85,6 +86,7 @@ class Listener:
                 limits=lambda: self.limits,
                 trusted_proxies=self.trusted_proxies,
                 hang_up=self._hang_up,
+                vault=self.vault_parts,
                 clock=self.clock,
                 pace=self.pace,
             )
