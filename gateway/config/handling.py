@@ -27,7 +27,8 @@ def overrides(table: tables.Table) -> dict[str, book.RecordingMode]:
     for code in inner.raw:
         if not regions.REGION_CODE.fullmatch(code):
             inner.take(code)
-            inner.wrong(code, "must be a region code like KR or US-CA", word=code.upper(), choices=(code.upper(),))
+            guess = (code.upper(),) if regions.REGION_CODE.fullmatch(code.upper()) else ()
+            inner.wrong(code, "must be a region code like KR or US-CA", word=code.upper(), choices=guess)
             continue
         mode = inner.choice(code, book.RecordingMode, book.RecordingMode.OFF)
         if mode is book.RecordingMode.REGION:

@@ -217,6 +217,8 @@ def _with_channel(
         q850_cause=leg.cause or None,
         answered_by=story.peer_of(spans[0].person) if spans else None,
         channel=leg.name,
+        whisper_played=leg.heard_file,
+        accepted=leg.accepted,
     )
 
 

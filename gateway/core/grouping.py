@@ -12,6 +12,8 @@ from gateway.core.rows import EventKind, Row
 
 OUR_CONTEXTS = "dialmark-"
 OUR_EVENTS = "DM_"
+CALLEE_EVENT = "DM_ACCEPT"
+"""The one event of ours on the channel of who answers: it never begins a call."""
 REMEMBERED_CLOSED = 10_000
 """How many closed groups are still recognised when a late row comes; an hour at 3 calls/s."""
 
@@ -102,6 +104,6 @@ class Grouping:
 def begins_call(row: Row) -> bool:
     """Whether a row of an unknown channel starts a group: the inbound channel's start, or any user event of ours (the
     call came from somebody else's context, or the rows before were lost)."""
-    if row.user_event.startswith(OUR_EVENTS):
+    if row.user_event.startswith(OUR_EVENTS) and row.user_event != CALLEE_EVENT:
         return True
     return row.kind == _CHAN_START and row.unique_id == row.linked_id and row.context.startswith(OUR_CONTEXTS)

@@ -29,7 +29,18 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class Channel:
     """One channel. Times are microseconds, None = no such row."""
 
-    __slots__ = ("answered_at_us", "cause", "ended_at_us", "is_local", "name", "source", "started_at_us", "unique_id")
+    __slots__ = (
+        "accepted",
+        "answered_at_us",
+        "cause",
+        "ended_at_us",
+        "heard_file",
+        "is_local",
+        "name",
+        "source",
+        "started_at_us",
+        "unique_id",
+    )
 
     def __init__(self, unique_id: str, name: str) -> None:
         self.unique_id = unique_id
@@ -42,6 +53,10 @@ class Channel:
         """Q.850 cause of its HANGUP."""
         self.source = ""
         """Name of the channel that hung up, as Asterisk saw it."""
+        self.heard_file = False
+        """A file was played to it: whisper, acceptance prompt."""
+        self.accepted: bool | None = None
+        """By DM_ACCEPT; None = nobody asked."""
 
     @property
     def ended_itself(self) -> bool:
@@ -249,7 +264,9 @@ def read(rows: Sequence[Row]) -> Story | None:
             if bridge_rows:
                 bridge_rows.append(row)
         elif kind == _USER:
-            if row.user_event.startswith(grouping.OUR_EVENTS):
+            if row.user_event == grouping.CALLEE_EVENT:
+                channel.accepted = row.data.get("r") == "accepted"
+            elif row.user_event.startswith(grouping.OUR_EVENTS):
                 marks.append(row)
         elif kind == _CHAN_START:
             if channel.started_at_us is None:
@@ -298,6 +315,9 @@ def _story(
             tale.take_mark(row)
     if streams:
         tale.take_streams(streams)
+        for row in streams:
+            if row.unique_id in channels and row.user_event.startswith(_FILE):
+                channels[row.unique_id].heard_file = True
     return tale
 
 

@@ -75,7 +75,7 @@ GLOBALS = frozenset(
     }
 )
 
-USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT"})
+USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT", "DM_ACCEPT"})
 
 _CAUSE_ORDER = (
     book.MissCause.BUSY,

@@ -179,3 +179,22 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_floats_have_no_canonical_form() -> None:
     with pytest.raises(ValueError, match="floats"):
         receipts.canonical({"rows": [{"seconds": 1.5}]})
+
+
+def test_acceptance_and_whisper_of_who_answered() -> None:
+    """DM_ACCEPT and the file stand on the answering phone's channel."""
+    recorded = journals.rows("answered_caller_ends")
+    leg = next(row for row in recorded if row.kind == "ANSWER" and row.unique_id != row.linked_id)
+    entry = next(row for row in recorded if row.user_event == "DM_IN")
+    played = leg._replace(kind="STREAM_BEGIN", user_event="FILE_STREAM_BEGIN", data={"file": "whisper"})
+    pressed = leg._replace(kind="USER_DEFINED", user_event="DM_ACCEPT", at_us=leg.at_us + 1)
+    for result, accepted in (("accepted", True), ("refused", False), ("timed_out", False)):
+        rows_ = [*recorded, played, pressed._replace(data={"i": entry.data["i"], "s": "1", "r": result})]
+        found = calls.fold(rows_)
+        assert found is not None
+        (attempt,) = found.attempts
+        assert (attempt.whisper_played, attempt.accepted) == (True, accepted)
+        assert replace(found, attempts=()) == replace(journals.facts("answered_caller_ends"), attempts=())
+    alone = [pressed._replace(data={"i": entry.data["i"], "r": "accepted"})]
+    assert journals.groups(alone) == []
+    assert calls.fold(alone) is None
