@@ -91,6 +91,7 @@ class Daemon:
             "agi": {"host": node.agi.host, "port": node.agi.port},
             "web": {"port": self.public.port, "admin_port": self.admin.port},
             "events": {"jsonl_path": str(self.state / "events.jsonl")},
+            "prompts": {"dir": str(node.folder / "prompts"), "own_dir": str(self.state / "prompts")},
         }
 
     # -- life ----------------------------------------------------------------------------------------------------
