@@ -91,7 +91,12 @@ class _Books:
                 stored = await revisions.get(connection, revision)
             if stored is None:
                 return self.current
-            self._known[revision] = await asyncio.to_thread(_parse, stored.document, revision)
+            try:
+                self._known[revision] = await asyncio.to_thread(_parse, stored.document, revision)
+            except ValueError as error:
+                # A later version may refuse what an earlier one applied; the record must not wait for that.
+                _log.warning("an old routing revision is not readable", revision=revision, error=str(error))
+                return self.current
         return self._known[revision]
 
 

@@ -8,6 +8,7 @@ shows a new run of it, or when AMI says that their channel has been gone for 10 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,14 +183,23 @@ class Tracker:
         )
 
     async def run(self) -> None:
-        """Never returns; raises when the journal cannot be read at all."""
+        """Never returns; a journal that cannot be read is waited for, since calls can be put through meanwhile."""
         while True:
-            if not await self.step():
+            try:
+                is_more = await self.step()
+            except OSError as error:
+                is_more = False
+                if self.problem is None:
+                    log.error("journal not readable, will be tried again", error=str(error))
+                self.problem = str(error)
+                await asyncio.sleep(RETRY_SECONDS[-1])
+            if not is_more:
                 await asyncio.sleep(self._batch_seconds)
 
     async def step(self) -> bool:
         """Reads and stores one batch. Returns whether more is waiting, so that catching up does not pause."""
         batch = await self._reader.next_batch(self._now_us())
+        self._is_well_again()
         touched: dict[str, _Call] = {}
         work = _Work(batch)
         if batch is not None:
@@ -326,7 +336,7 @@ class Tracker:
         for call, facts in changed:
             filed = filing.file(
                 facts,
-                await self._book_of(facts.plan_revision),
+                await self._with_patience(functools.partial(self._book_of, facts.plan_revision)),
                 node=self._node,
                 saved=call.saved,
                 calls_before=call.calls_before,
@@ -390,10 +400,13 @@ class Tracker:
                 self.problem = str(error)
                 await asyncio.sleep(next(pauses, RETRY_SECONDS[-1]))
                 continue
-            if self.problem is not None:
-                log.info("records are stored again")
-                self.problem = None
+            self._is_well_again()
             return result
+
+    def _is_well_again(self) -> None:
+        if self.problem is not None:
+            log.info("records are stored again")
+            self.problem = None
 
     def _settle(self, touched: Iterable[_Call], work: _Work) -> None:
         """After the commit: remember what is stored, let go of closed calls, tell the outlets."""
