@@ -453,13 +453,14 @@ async def _events_check(node: _Node) -> health.Check:
 
 
 def _readings(node: _Node) -> metrics.Readings:
-    reader, session = node.reader, node.ami
+    reader, session, deliveries = node.reader, node.ami, node.dispatcher
     return metrics.Readings(
         active_calls=lambda: node.board.open_count,
         ami_connected=(lambda: float(session.connected.is_set())) if session else None,
         journal_lag_seconds=lambda: _behind_seconds(node),
         journal_rows=(lambda: reader.counts.rows) if reader else None,
         journal_damaged=(lambda: reader.counts.damaged) if reader else None,
+        outbox_depth=(lambda: deliveries.waiting) if deliveries else None,
         live_readers=lambda: node.board.reader_count,
         live_cut_off=lambda: node.board.cut_off_total,
     )

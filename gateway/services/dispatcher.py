@@ -50,6 +50,8 @@ class Dispatcher:
         self._next_prune_us = 0
         self.problem: str | None = None
         """Why the last delivery failed; None = all is well."""
+        self.waiting = 0
+        """Events not yet delivered, when the outbox was last looked at."""
 
     def wake(self) -> None:
         """There may be something to deliver."""
@@ -94,8 +96,9 @@ class Dispatcher:
     async def deliver(self) -> int:
         """Delivers what is due once; returns how many events it was."""
         async with self._database.read() as connection:
-            if await outbox.pending_count(connection, TARGET) == 0:
-                return 0
+            self.waiting = await outbox.pending_count(connection, TARGET)
+        if self.waiting == 0:
+            return 0
         now_us = self._now_us()
         async with self._database.begin() as tx:
             claimed = await outbox.claim(tx, TARGET, limit=BATCH, now_us=now_us, lease_us=LEASE_US)
