@@ -136,3 +136,18 @@ def _spreadsheet_safe(value: Value) -> str:
 def flush() -> None:
     """Push what was printed to whoever reads the pipe."""
     sys.stdout.flush()
+
+
+def refuse_lost_reader() -> None:
+    """Raises BrokenPipeError when whoever read our output has gone, also while there is nothing to write."""
+    import select
+
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        # Not a file: somebody collects the output in memory.
+        return
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if any(event & select.POLLERR for _, event in poll.poll(0)):
+        raise BrokenPipeError
