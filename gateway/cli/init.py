@@ -49,7 +49,9 @@ def init(
     Shows all of it as a diff and writes nothing, unless --write is given; then each changed file of Asterisk is
     backed up beside itself. What is there already is kept: running it again changes nothing.
 
-    Example: dialmark init --asterisk-dir /etc/asterisk
+    \b
+    Example:
+        dialmark init --asterisk-dir /etc/asterisk
     """
     etc = _asterisk_folder(asterisk_dir)
     work = _prepared(config_dir.absolute(), state_dir.absolute(), etc, legacy_journal, is_dry=not write)

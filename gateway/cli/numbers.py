@@ -35,7 +35,7 @@ def _group() -> None:
     """Tracking numbers."""
 
 
-@app.command("list")
+@app.command("list", short_help="List the tracking numbers in force.")
 def list_numbers(
     route: Annotated[str | None, typer.Option("--route", help="Only of this route.", metavar="KEY")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only of this source.", metavar="KEY")] = None,
@@ -47,10 +47,9 @@ def list_numbers(
 ) -> None:
     """List the tracking numbers in force: where they lead, how many calls they had, when the last one came.
 
+    \b
     Examples:
-
         dialmark numbers list --source radio
-
         dialmark numbers list --silent-since 30d
     """
     rows = context.run(_list(context.settings(config), route, source, silent_since))
