@@ -108,6 +108,7 @@ async def _steady(house: House, effort: Effort, measured: report.Measured) -> No
         )
     measured.figures["daemon CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.FULL]])
     measured.figures["panoramisk CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.PEER]])
+    measured.figures["the same without VarSet events, ms"] = _middle([load.server_ms for load in loads[Way.QUIET]])
     more = [full.p99_ms - bare.p99_ms for full, bare in zip(loads[Way.FULL], loads[Way.BARE], strict=True)]
     measured.judge("setup_p99_more_ms_at_50", median(more), report.at_most, 10.0)
     cpu = [full.server_ms / peer.server_ms for full, peer in zip(loads[Way.FULL], loads[Way.PEER], strict=True)]
