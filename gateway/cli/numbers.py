@@ -72,12 +72,13 @@ async def _list(
         if silent_since is not None:
             silent_us = moments.micros(moments.parse(silent_since, "--silent-since", now=context.now(), zone=zone))
         rows = []
-        for number in in_force.tracking_numbers.values():
-            if route not in (None, number.route) or source not in (None, number.source):
-                continue
-            row, last_us = await _row(database, number, zone)
-            if silent_us is None or last_us is None or last_us < silent_us:
-                rows.append(row)
+        async with database.read() as connection:
+            for number in in_force.tracking_numbers.values():
+                if route not in (None, number.route) or source not in (None, number.source):
+                    continue
+                row, last_us = await _row(connection, number, zone)
+                if silent_us is None or last_us is None or last_us < silent_us:
+                    rows.append(row)
     return rows
 
 
@@ -87,16 +88,16 @@ def _refuse_unknown(key: str | None, known: Any, option: str) -> None:
 
 
 async def _row(
-    database: store.Database, number: book.TrackingNumber, zone: tzinfo
+    connection: store.Connection, number: book.TrackingNumber, zone: tzinfo
 ) -> tuple[dict[str, Any], int | None]:
     from gateway.cli import moments
     from gateway.store import calls
 
     wanted = calls.CallFilter(did=number.number, direction="inbound")
-    async with database.read() as connection:
-        by_day = await calls.count_by_day(connection, wanted)
-        latest = await calls.list_calls(connection, wanted, limit=1)
+    latest = await calls.list_calls(connection, wanted, limit=1)
     last_us = latest.calls[0].started_us if latest.calls else None
+    # Numbers that never rang are the many: one question less for each.
+    by_day = await calls.count_by_day(connection, wanted) if latest.calls else {}
     row = {
         "number": number.number,
         "kind": number.kind.value,
