@@ -1,4 +1,4 @@
-"""What the call tests stand on: a site with a carrier, desks and routes, and the whole record held against both ends."""
+"""What the call tests stand on: a site with a carrier, desks and routes, and a whole record held against both ends."""
 
 from __future__ import annotations
 
@@ -234,6 +234,14 @@ class Stage:
         """The record of a call that has ended."""
         return await self.daemon.until_record_of(caller.call_id)
 
+    async def until_journal(self, text: str, seconds: float = 5.0) -> None:
+        """Return when the journal holds this text: the dialplan has come so far."""
+        await asyncio.to_thread(wait_until, lambda: text in self.journal(), seconds, f"{text} in the journal")
+
+    def journal(self) -> str:
+        """All of it."""
+        return self.node.journal.read_text(errors="replace") if self.node.journal.exists() else ""
+
     async def events_of(self, call_id: str, last: str, seconds: float = 5.0) -> list[Record]:
         """Events of a call, waited for until one of type ``last`` is among them."""
         async with asyncio.timeout(seconds):
@@ -257,9 +265,7 @@ def attempts_are(record: Record, *wanted: Tried) -> None:
     expected = [
         one
         if one.agent != ""
-        else Tried(
-            one.destination, one.outcome, one.sip, one.q850, one.step, one.kind, AGENTS.get(one.destination)
-        )
+        else Tried(one.destination, one.outcome, one.sip, one.q850, one.step, one.kind, AGENTS.get(one.destination))
         for one in wanted
     ]
     assert tried(record) == expected
@@ -348,9 +354,18 @@ def seconds_of(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
-def only_invite(phone: Callee) -> Message:
-    """The one INVITE that a phone got."""
-    [invite] = phone.invites
+def invites(phone: Callee, caller: str) -> list[Message]:
+    """The INVITEs that a phone got for this caller.
+
+    Asterisk may still be sending one of an earlier call, to a phone that was dead then: what has not been answered with
+    a provisional response cannot be cancelled (RFC 3261, 9.1).
+    """
+    return [message for message in phone.invites if f"sip:{caller.lstrip('+')}@" in (message.header("From") or "")]
+
+
+def only_invite(phone: Callee, call: Call) -> Message:
+    """The one INVITE that a phone got for this call, which shows the caller's number."""
+    [invite] = invites(phone, call.caller)
     return invite
 
 
