@@ -40,16 +40,16 @@ SEARCHED_FOR_PREFIX = 10_000
 """How many of the latest calls `show` looks through for the beginning of an id."""
 
 COLUMNS = (
-    output.Column("call_id", "Call", table_key="short_id"),
-    output.Column("started_at", "Started", table_key="started"),
+    output.Column("call_id", "Call", table_key="short_id", is_whole=True),
+    output.Column("started_at", "Started", table_key="started", is_whole=True),
     output.Column("direction"),
-    output.Column("caller", "Caller"),
-    output.Column("did", "Number"),
+    output.Column("caller", "Caller", is_whole=True),
+    output.Column("did", "Number", is_whole=True),
     output.Column("source", "Source"),
     output.Column("campaign"),
     output.Column("route"),
     output.Column("route_source"),
-    output.Column("outcome", "Outcome", table_key="ending"),
+    output.Column("outcome", "Outcome", table_key="ending", is_whole=True),
     output.Column("cause"),
     output.Column("missed"),
     output.Column("agent", "Agent"),
@@ -57,7 +57,7 @@ COLUMNS = (
     output.Column("answered_at"),
     output.Column("ended_at"),
     output.Column("ended_by"),
-    output.Column("wait_seconds", "Wait", is_number=True),
+    output.Column("wait_seconds"),
     output.Column("ring_seconds"),
     output.Column("talk_seconds", "Talk", is_number=True),
     output.Column("hold_seconds"),
@@ -346,7 +346,7 @@ def _columns(row: stored_calls.CallRow, zone: tzinfo) -> dict[str, Any]:
         "answered_at": moments.rfc3339(row.answered_us),
         "ended_at": moments.rfc3339(row.ended_us),
         "short_id": row.call_id[:SHORT_ID],
-        "started": moments.shown(row.started_us, zone),
+        "started": f"{moments.moment(row.started_us).astimezone(zone):%m-%d %H:%M:%S}",
         "ending": row.outcome or row.state,
     }
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 
 class Format(StrEnum):
@@ -35,6 +35,8 @@ class Column:
     is_number: bool = False
     table_key: str = ""
     """Row key whose value the table shows instead, where people read another form than programs."""
+    is_whole: bool = False
+    """Never broken over two lines in a narrow terminal; the other columns give way."""
 
 
 def listing(
@@ -62,9 +64,11 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    # One blank between columns on a terminal, where 80 must do; two where a program may split at them.
+    drawn = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=sys.stdout.isatty())
     for column in columns:
-        drawn.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        drawn.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.is_whole)
     for row in rows:
         cells = [row.get(column.table_key or column.key) for column in columns]
         drawn.add_row(*(Text(plain(_cell(cell))) for cell in cells))
