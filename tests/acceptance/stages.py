@@ -122,10 +122,11 @@ class Site:
     ) -> None:
         self.node: AsteriskNode = make_node(phones=phones, files=files, **options)
         self.daemon = Daemon(self.node, settings)
-        self.routing = self._filled(routing)
+        self.routing = self.filled(routing)
         self._numbers = itertools.count(1)
 
-    def _filled(self, text: str) -> str:
+    def filled(self, text: str) -> str:
+        """With this node's addresses and folder."""
         places = {name.replace("-", "_"): place for name, place in self.node.carriers.items()}
         for name, place in places.items():
             text = text.replace(f"{{{name}.host}}", place.host).replace(f"{{{name}}}", str(place))
@@ -159,15 +160,21 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(make_node: NodeFactory, routing: str, **options: Any) -> Iterator[Site]:
-    """A :class:`Site` that is up, and is balanced at the end."""
-    made = Site(make_node, routing, **options)
+def up(made: Site) -> Iterator[Site]:
+    """The site, started, and balanced at the end."""
     try:
         made.start()
         yield made
         made.conserved()
     finally:
         made.daemon.stop()
+
+
+@contextlib.contextmanager
+def site(make_node: NodeFactory, routing: str, **options: Any) -> Iterator[Site]:
+    """A :class:`Site` that is up, and is balanced at the end."""
+    with up(Site(make_node, routing, **options)) as made:
+        yield made
 
 
 @dataclass(frozen=True)

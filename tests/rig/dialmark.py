@@ -229,10 +229,15 @@ class Daemon:
         """What ``dialmark verify`` counts: ``missing``, ``doubled``, ``invented``, ``records``, ``channels`` …
 
         It is not an error here when it finds something.
+
+        Raises:
+            CommandFailed: it could not count.
         """
         try:
             found: Record = json.loads(self.run("verify", "--format", "json"))
         except CommandFailed as failed:
+            if not failed.output.startswith("{"):
+                raise
             found = json.loads(failed.output)
         return found
 
