@@ -37,8 +37,6 @@ LOOP_SECONDS = 5.0
 """A loop that hangs for so long is killed, so that callers fail open."""
 DRAIN_SECONDS = 2.0
 STATUS_SECONDS = 1.0
-ARCHIVE_FOLDER = "archive"
-"""Below the journal's folder."""
 
 Reread = Callable[[], settings.Settings]
 """Reads the settings again; raises `settings.SettingsErrors`."""
@@ -280,7 +278,7 @@ async def _start_calls(node: _Node, routes: router.Router, stack: AsyncExitStack
     node.reader = journalfiles.JournalReader(
         folder,
         progress=tracker.progress(files),
-        archive=folder / ARCHIVE_FOLDER,
+        archive=folder / journalfiles.ARCHIVE_FOLDER,
         live_name=chosen.asterisk.journal_name,
         rotate_bytes=chosen.journal.rotate_bytes,
         max_rows=chosen.journal.batch_rows,

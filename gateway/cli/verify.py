@@ -116,9 +116,9 @@ def _existing(paths: list[Path]) -> list[Path]:
 
 def archive_folder(settings: Settings) -> Path:
     """Where the daemon keeps passed journals."""
-    from gateway import daemon
+    from gateway.pbx import journalfiles
 
-    return settings.asterisk.journal_dir / daemon.ARCHIVE_FOLDER
+    return settings.asterisk.journal_dir / journalfiles.ARCHIVE_FOLDER
 
 
 async def _verify(settings: Settings, since: str | None, until: str | None) -> tuple[conservation.Balance, int, tzinfo]:

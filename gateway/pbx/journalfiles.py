@@ -29,6 +29,8 @@ from gateway.core.rows import Row
 from gateway.pbx import journal
 
 LIVE_NAME = "dialmark.csv"
+ARCHIVE_FOLDER = "archive"
+"""Below the journal's folder."""
 MAX_ROWS = 500
 CHUNK_BYTES = 256 * 1024
 """Read at once: 2 ms of the loop with the parsing of `MAX_ROWS`."""

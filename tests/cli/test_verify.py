@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import daemon, store
+from gateway import store
+from gateway.pbx import journalfiles
 from gateway.store import calls as stored_calls
 from gateway.store import outbox
 from tests import journals
@@ -151,7 +152,7 @@ def test_the_archive_is_read_too(operator: Operator) -> None:
     operator.apply()
     operator.write_journal("answered_agent_ends", "busy_then_reserve")
     operator.track()
-    archive = operator.journal.parent / daemon.ARCHIVE_FOLDER
+    archive = operator.journal.parent / journalfiles.ARCHIVE_FOLDER
     archive.mkdir()
     text = operator.journal.read_bytes()
     rows = journals.rows_of(text)
