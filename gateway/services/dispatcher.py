@@ -7,8 +7,10 @@ so a delivery that is tried again is looked for in the end of the file first.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -110,12 +112,13 @@ class Dispatcher:
         return len(claimed)
 
     def _append(self, deliveries: Sequence[outbox.Delivery]) -> None:
+        # Before the rotation: what a crash left unsettled may have been what filled the file.
+        written = self._written() if any(delivery.attempts > 1 for delivery in deliveries) else frozenset()
         self._rotate()
-        written = self._tail() if any(delivery.attempts > 1 for delivery in deliveries) else b""
         lines = [
             delivery.event.payload.encode() + b"\n"
             for delivery in deliveries
-            if delivery.attempts == 1 or delivery.event.event_id.encode() not in written
+            if delivery.attempts == 1 or delivery.event.event_id not in written
         ]
         with self._path.open("ab") as file:
             if file.tell() and not self._ends_with_newline():
@@ -130,14 +133,22 @@ class Dispatcher:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
 
-    def _tail(self) -> bytes:
-        """The end of the file, whole lines only: a line that a crash cut does not count as written."""
-        if not self._path.exists():
-            return b""
-        with self._path.open("rb") as file:
-            file.seek(max(0, self._path.stat().st_size - _TAIL_BYTES))
-            text = file.read()
-        return text[: text.rfind(b"\n") + 1]
+    def _written(self) -> frozenset[str]:
+        """Ids of the events in the end of the file and of the one before it. A line that a crash or a full disk cut
+        is no JSON and does not count, also when a later one has been written behind it."""
+        passed = max(
+            self._path.parent.glob(f"{self._path.name}.*"), key=lambda path: path.stat().st_mtime_ns, default=None
+        )
+        found: set[str] = set()
+        for path in (passed, self._path):
+            if path is None or not path.exists():
+                continue
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                for line in file:
+                    with suppress(ValueError, KeyError, TypeError):
+                        found.add(json.loads(line)["id"])
+        return frozenset(found)
 
     def _rotate(self) -> None:
         if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from tests.conftest import POSTGRES_DSN
 
@@ -19,6 +20,25 @@ def out_of_order(url: str) -> Iterator[None]:
             yield
             other.execute("ROLLBACK")
         return
+    with _refused(url):
+        yield
+
+
+@contextmanager
+def out_of_reach(url: str) -> Iterator[None]:
+    """Not even reading is possible. SQLite: the disk with the file is away. PostgreSQL: connections are refused."""
+    if not url.startswith("sqlite"):
+        with _refused(url):
+            yield
+        return
+    path = Path(url.partition("///")[2])
+    away = path.rename(path.with_name("away.db"))
+    yield
+    away.rename(path)
+
+
+@contextmanager
+def _refused(url: str) -> Iterator[None]:
     import psycopg
     from psycopg import sql
 
