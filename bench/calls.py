@@ -103,9 +103,7 @@ async def _steady(house: House, effort: Effort, measured: report.Measured) -> No
             [load.result.setup_percentile(50) for load in loads[way]]
         )
         measured.figures[f"{way.value}: set-up p99 at 50/s, ms"] = _middle([load.p99_ms for load in loads[way]])
-        measured.figures[f"{way.value}: Asterisk CPU per call, ms"] = _middle(
-            [load.asterisk_ms for load in loads[way]]
-        )
+        measured.figures[f"{way.value}: Asterisk CPU per call, ms"] = _middle([load.asterisk_ms for load in loads[way]])
     measured.figures["daemon CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.FULL]])
     measured.figures["panoramisk CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.PEER]])
     measured.figures["the same without VarSet events, ms"] = _middle([load.server_ms for load in loads[Way.QUIET]])
@@ -118,8 +116,8 @@ async def _steady(house: House, effort: Effort, measured: report.Measured) -> No
 
 
 async def _latency(house: House, effort: Effort, measured: report.Measured) -> None:
-    """50 calls/s: FastAGI answers while calls go on, and the way from hang-up to the event in the JSON-lines file, which
-    is written after the record is stored."""
+    """50 calls/s: FastAGI answers while calls go on, and the way from hang-up to the event in the JSON-lines file,
+    which is written after the record is stored."""
     seconds = 2 * effort.steady_seconds
     loop = asyncio.create_task(house.load(Way.FULL, STEADY_RATE, seconds))
     answers: list[float] = []

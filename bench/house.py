@@ -1,8 +1,9 @@
 """The Asterisk of `calls`, with two ways through it, bare `Dial` and Dialmark, each with a trunk of its own.
 
-panoramisk has an Asterisk beside it, the same but for the message bus: ours declines the VarSet messages that nobody here
-reads (asterisk/stasis.conf), which would spare the peer half of its events; whoever installs panoramisk has them. Its way
-through our own Asterisk is measured too, as QUIET. All ways end at a phone that answers at once. No media flows.
+panoramisk has an Asterisk beside it, the same but for the message bus: ours declines the VarSet messages that nobody
+here reads (asterisk/stasis.conf), which would spare the peer half of its events; whoever installs panoramisk has them.
+Its way through our own Asterisk is measured too, as QUIET. All ways end at a phone that answers at once, without
+media.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A long journal made of short recorded ones: the same rows with fresh ids, numbers and times, as a stream.
 
-Calls begin evenly and overlap as on a large site: ringing takes 2 to 12 s, talking 20 to 100 s, so that about 1,300 are up
-at any time and their rows stand between each other.
+Calls begin evenly and overlap as on a large site: ringing takes 2 to 12 s, talking 20 to 100 s, so that about a
+thousand are up at any time and their rows stand between each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import random
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class _Recording:
 def _read(name: str) -> _Recording:
     found: dict[str, dict[str, str]] = {"u": {}, "c": {}, "i": {}}
 
-    def named(letter: str) -> object:
+    def named(letter: str) -> Callable[[re.Match[str]], str]:
         def place(match: re.Match[str]) -> str:
             known = found[letter]
             return f"%({known.setdefault(match[0], f'{letter}{len(known)}')})s"
@@ -78,7 +78,7 @@ def _read(name: str) -> _Recording:
         at_us = int(time[1] + time[2])
         rest = text[time.end() :].replace("%", "%%")
         for letter, pattern in (("i", _UUID), ("u", _UNIQUE), ("c", _CHANNEL)):
-            rest = pattern.sub(named(letter), rest)  # type: ignore[arg-type]
+            rest = pattern.sub(named(letter), rest)
         rest = _DID.sub("%(did)s", _CALLER.sub("%(cid)s", rest))
         lines.append(_Line(text.split('"')[3], at_us - before if before else 0, rest))
         before = at_us

@@ -18,7 +18,7 @@ import structlog
 
 from gateway import store
 from gateway.core import book, calls, grouping, records, restarts
-from gateway.core.rows import Row
+from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
 from gateway.services import filing
 from gateway.store import calls as stored_calls
@@ -37,6 +37,7 @@ ALIVE_CHECK_US = 2_000_000
 DAY_US = 86_400_000_000
 PRUNE_US = DAY_US // 24
 """How often the archive is looked through for files that are too old."""
+_ENDS = frozenset({EventKind.HANGUP.value, EventKind.CHAN_END.value, EventKind.LINKEDID_END.value})
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -84,6 +85,8 @@ class _Call:
     saved: stored_calls.Saved | None = None
     calls_before: int | None = None
     absent_since_us: int | None = None
+    may_be_over: bool = False
+    """A channel of it has ended."""
 
     @property
     def is_closed(self) -> bool:
@@ -102,6 +105,7 @@ class _Work:
     file_id: int = 0
     filed: list[filing.Filed] = field(default_factory=list)
     open_rows: list[stored_journal.OpenRow] = field(default_factory=list)
+    postponed: list[_Call] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     closings: list[stored_journal.Closing] = field(default_factory=list)
     damaged: list[stored_journal.DamagedRow] = field(default_factory=list)
@@ -134,6 +138,7 @@ class Tracker:
         self._grouping = grouping.Grouping()
         self._restarts = restarts.RestartWatch()
         self._calls: dict[str, _Call] = {}
+        self._postponed: dict[str, _Call] = {}
         self._lingering: deque[tuple[int, str]] = deque()
         self._archive_us = archive_days * DAY_US
         self._next_alive_check_us = 0
@@ -170,6 +175,8 @@ class Tracker:
                 continue
             call.saved = saved.get(call.facts.call_id)
             call.calls_before = call.saved.calls_before if call.saved else None
+            # It may have been postponed when the last run ended.
+            self._postponed[call.key] = call
             documents.append(await self._document(call, call.facts))
         return documents
 
@@ -207,6 +214,8 @@ class Tracker:
             touched = self._take(batch, work.file_id)
             work.damaged = self._quarantined(batch, work.file_id)
         await self._close_the_gone(touched)
+        is_more = batch is not None and batch.end < batch.file.size
+        self._postpone(touched, work, is_more=is_more)
         if batch is None and not touched:
             self._forget_closed()
             self.is_caught_up = True
@@ -215,7 +224,7 @@ class Tracker:
         await self._file(touched.values(), work)
         await self._with_patience(lambda: self._write(work))
         self._settle(touched.values(), work)
-        return batch is not None and batch.end < batch.file.size
+        return is_more
 
     async def _tidy(self) -> None:
         """Rotation and archive can wait for space or rights; records cannot."""
@@ -266,6 +275,7 @@ class Tracker:
                     continue
                 call = self._calls[key] = _Call(key)
             call.rows.append(row)
+            call.may_be_over = call.may_be_over or row.kind in _ENDS
             call.absent_since_us = None
             call.unsaved.append(stored_journal.OpenRow(file_id, place, key, line.raw))
             touched[key] = call
@@ -281,6 +291,22 @@ class Tracker:
             stored_journal.DamagedRow(file_id, place.offset, place.damaged.raw, place.damaged.reason, now_us)
             for place in batch.damaged
         ]
+
+    def _postpone(self, touched: dict[str, _Call], work: _Work, *, is_more: bool) -> None:
+        """While more is waiting, only the rows of calls that go on are kept: their records of the meantime would be of
+        no use to anybody, and cost as much as the last one. At the end of the journal they are filed."""
+        if not is_more:
+            touched.update(self._postponed)
+            self._postponed.clear()
+            return
+        for call in list(touched.values()):
+            if call.may_be_over or call.closing is not None:
+                self._postponed.pop(call.key, None)
+                continue
+            self._postponed[call.key] = call
+            work.postponed.append(call)
+            work.open_rows += call.unsaved
+            del touched[call.key]
 
     def _close_all_before(self, at_us: int, touched: dict[str, _Call]) -> None:
         """Asterisk began a new run: what was open before it is over."""
@@ -324,7 +350,8 @@ class Tracker:
             if call.facts is not None:
                 changed.append((call, call.facts))
             if call.is_closed:
-                work.closed.append(call.key)
+                if call.has_open_rows:
+                    work.closed.append(call.key)
             else:
                 work.open_rows += call.unsaved
             if call.closing is not None and call.facts is not None and call.facts.ended_by is calls.EndedBy.CRASH:
@@ -373,9 +400,8 @@ class Tracker:
         events = [event for filed in work.filed for event in filed.events]
         async with self._database.begin() as tx:
             if work.batch is not None:
-                end = work.batch.end
-                await stored_journal.update_file(tx, work.file_id, size=end, last_row_us=self.last_row_us)
-                await stored_journal.set_position(tx, self._node, stored_journal.Position(work.file_id, end))
+                place = stored_journal.Position(work.file_id, work.batch.end)
+                await stored_journal.set_progress(tx, self._node, place, self.last_row_us)
             await stored_calls.save(tx, [filed.row for filed in work.filed])
             if events:
                 await outbox.add(tx, events, self._outlets.targets)
@@ -411,8 +437,11 @@ class Tracker:
     def _settle(self, touched: Iterable[_Call], work: _Work) -> None:
         """After the commit: remember what is stored, let go of closed calls, tell the outlets."""
         filed_of = {filed.row.call_id: filed for filed in work.filed}
+        for call in work.postponed:
+            call.has_open_rows = True
+            call.unsaved.clear()
         for call in touched:
-            call.has_open_rows = call.has_open_rows or bool(call.unsaved)
+            call.has_open_rows = not call.is_closed and (call.has_open_rows or bool(call.unsaved))
             call.unsaved.clear()
             filed = filed_of.get(call.facts.call_id) if call.facts else None
             if filed is not None:
