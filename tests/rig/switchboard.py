@@ -130,13 +130,16 @@ class Rig:
         number: str | bytes,
         *,
         from_header: str | bytes = "<sip:+79161234567@carrier.invalid>",
+        to_header: str | bytes | None = None,
         headers: Sequence[str | bytes] = (),
         carrier: str | None = None,
         stranger: bool = False,
     ) -> sipua.Caller:
         """A caller held by the hand, whose INVITE carries these very bytes; see :class:`tests.rig.sipua.Caller`."""
         host = ports.stranger_host() if stranger else self._source(carrier).host
-        caller = await sipua.Caller.dial(host, self.node.sip, number, from_header=from_header, headers=headers)
+        caller = await sipua.Caller.dial(
+            host, self.node.sip, number, from_header=from_header, to_header=to_header, headers=headers
+        )
         self._callers.append(caller)
         return caller
 
