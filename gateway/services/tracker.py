@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,6 +37,8 @@ ALIVE_CHECK_US = 2_000_000
 DAY_US = 86_400_000_000
 PRUNE_US = DAY_US // 24
 """How often the archive is looked through for files that are too old."""
+CALLS_AT_ONCE = 20
+"""Filed before the loop may answer a waiting caller: about 10 ms."""
 _ENDS = frozenset({EventKind.HANGUP.value, EventKind.CHAN_END.value, EventKind.LINKEDID_END.value})
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -78,7 +80,10 @@ class _Call:
 
     key: str
     rows: list[Row] = field(default_factory=list)
-    unsaved: list[stored_journal.OpenRow] = field(default_factory=list)
+    unsaved: list[bytes] = field(default_factory=list)
+    """Lines of this batch."""
+    unsaved_at: int = 0
+    """Place of the first of them in the file."""
     has_open_rows: bool = False
     facts: calls.CallFacts | None = None
     closing: calls.Closing | None = None
@@ -91,6 +96,10 @@ class _Call:
     @property
     def is_closed(self) -> bool:
         return self.facts is not None and self.facts.is_closed
+
+    def open_row(self, file_id: int) -> stored_journal.OpenRow:
+        """The unsaved lines as one row of the store: a tenth of what a row for each of them costs."""
+        return stored_journal.OpenRow(file_id, self.unsaved_at, self.key, b"\n".join(self.unsaved))
 
     @property
     def last_row_us(self) -> int:
@@ -211,7 +220,7 @@ class Tracker:
         work = _Work(batch)
         if batch is not None:
             work.file_id = await self._file_id(batch)
-            touched = self._take(batch, work.file_id)
+            touched = self._take(batch)
             work.damaged = self._quarantined(batch, work.file_id)
         await self._close_the_gone(touched)
         is_more = batch is not None and batch.end < batch.file.size
@@ -256,7 +265,7 @@ class Tracker:
                 size=batch.start,
             )
 
-    def _take(self, batch: journalfiles.Batch, file_id: int) -> dict[str, _Call]:
+    def _take(self, batch: journalfiles.Batch) -> dict[str, _Call]:
         """Puts the batch's rows to their calls; returns the calls that changed."""
         touched: dict[str, _Call] = {}
         place = -1
@@ -277,7 +286,9 @@ class Tracker:
             call.rows.append(row)
             call.may_be_over = call.may_be_over or row.kind in _ENDS
             call.absent_since_us = None
-            call.unsaved.append(stored_journal.OpenRow(file_id, place, key, line.raw))
+            if not call.unsaved:
+                call.unsaved_at = place
+            call.unsaved.append(line.raw)
             touched[key] = call
         if batch.lines:
             self.last_row_us = batch.lines[-1].row.at_us
@@ -305,7 +316,7 @@ class Tracker:
                 continue
             self._postponed[call.key] = call
             work.postponed.append(call)
-            work.open_rows += call.unsaved
+            work.open_rows.append(call.open_row(work.file_id))
             del touched[call.key]
 
     def _close_all_before(self, at_us: int, touched: dict[str, _Call]) -> None:
@@ -352,15 +363,17 @@ class Tracker:
             if call.is_closed:
                 if call.has_open_rows:
                     work.closed.append(call.key)
-            else:
-                work.open_rows += call.unsaved
+            elif call.unsaved:
+                work.open_rows.append(call.open_row(work.file_id))
             if call.closing is not None and call.facts is not None and call.facts.ended_by is calls.EndedBy.CRASH:
                 work.closings.append(
                     stored_journal.Closing(call.facts.call_id, call.closing.at_us, call.closing.reason)
                 )
         await self._learn(changed)
         now_us = self._now_us()
-        for call, facts in changed:
+        for number, (call, facts) in enumerate(changed, 1):
+            if number % CALLS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             filed = filing.file(
                 facts,
                 await self._with_patience(functools.partial(self._book_of, facts.plan_revision)),
@@ -468,9 +481,11 @@ class Tracker:
                 self._grouping.close(key)
 
 
-def _rows_of(line: bytes, group: str) -> Iterable[Row]:
-    """The group's rows in a stored line; rows glued together by a full disk may be of several calls."""
-    parsed = journal.parse_line(line)
-    if isinstance(parsed, journal.Damaged):
-        return [row for row in parsed.recovered if group in (row.unique_id, row.linked_id)]
-    return (parsed,)
+def _rows_of(lines: bytes, group: str) -> Iterator[Row]:
+    """The group's rows in stored lines; rows glued together by a full disk may be of several calls."""
+    for line in lines.split(b"\n"):
+        parsed = journal.parse_line(line)
+        if isinstance(parsed, Row):
+            yield parsed
+        else:
+            yield from (row for row in parsed.recovered if group in (row.unique_id, row.linked_id))

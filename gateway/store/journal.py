@@ -55,7 +55,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class OpenRow:
-    """One raw row of a call that is not over. `offset` is where it begins; `group` is the key it is folded by."""
+    """Raw rows of a call that is not over, as lines. `offset` is where the first begins; `group` is the key they are
+    folded by."""
 
     file_id: int
     offset: int

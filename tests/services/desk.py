@@ -112,5 +112,7 @@ class Desk:
         return found
 
     async def open_rows(self) -> int:
+        """Lines kept of calls that are up."""
         async with self.database.read() as connection:
-            return len(await stored_journal.open_rows(connection, NODE))
+            rows = await stored_journal.open_rows(connection, NODE)
+        return sum(len(row.line.splitlines()) for row in rows)
