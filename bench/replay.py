@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from bench import report
 from bench.recorded import Calls
-from gateway import store
+from gateway import store, supervision
 from gateway.config import routingfile
 from gateway.core import book, calls, grouping, numbers
 from gateway.core.rows import EventKind, Row
@@ -148,7 +148,8 @@ async def _catch_up(folder: Path, url: str, count: int) -> Rate:
 def _tracker(database: store.Database, folder: Path) -> tracker.Tracker:
     routing_book = routingfile.parse(ROUTING.read_text(), 7)
     # Takes a second to load; the daemon does it at its start.
-    numbers.region_of("+74951234567", "en")
+    numbers.load_regions()
+    supervision.spare_collector()
 
     async def book_of(_: int | None) -> book.Book:
         return routing_book

@@ -51,6 +51,7 @@ async def run(chosen: settings.Settings, roles: frozenset[str] = ROLES, reread: 
         except (store.StoreError, OSError) as error:
             _log.error("cannot start", error=str(error))
             return 1
+        supervision.spare_collector()
         stack.enter_context(supervision.LoopWatchdog(LOOP_SECONDS))
         asked = stack.enter_context(supervision.signals())
         roots = node.roots()

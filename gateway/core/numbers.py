@@ -207,6 +207,8 @@ def _user_part(raw: str) -> str:
     return text.partition("@")[0].partition(";")[0].strip(" ")
 
 
+# Country and region of a caller are asked one after the other. Never change a number that comes from here.
+@lru_cache(maxsize=1_024)
 def _parsed(text: str, country: str | None) -> PhoneNumber | None:
     if country is not None and not is_country(country):
         return None

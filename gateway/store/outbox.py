@@ -124,19 +124,19 @@ _WAITS_FOR_OLDER = exists().where(
     _OLDER.c.seq < _DELIVERIES.c.seq,
     _OLDER.c.due_us.is_not(None),
 )
-_DUE = (
+_IS_DUE = (_DELIVERIES.c.target == bindparam("of_target"), _DELIVERIES.c.due_us <= bindparam("now_us"))
+_ALL_DUE = (
     select(_DELIVERIES.c.seq, _DELIVERIES.c.attempts, *(_EVENTS.c[name] for name in _EVENT_FIELDS))
     .join(_EVENTS, _EVENTS.c.seq == _DELIVERIES.c.seq)
-    .where(
-        _DELIVERIES.c.target == bindparam("of_target"),
-        _DELIVERIES.c.due_us <= bindparam("now_us"),
-        ~_WAITS_FOR_OLDER,
-    )
+    .where(*_IS_DUE)
     .order_by(_DELIVERIES.c.seq)
     .limit(bindparam("most"))
     # PostgreSQL only: what another process is claiming now is passed over. SQLite has one writer at a time.
     .with_for_update(skip_locked=True, of=_DELIVERIES)
 )
+_DUE = _ALL_DUE.where(~_WAITS_FOR_OLDER)
+# Older ones that are due as well come along, before it.
+_DUE_IN_ORDER = _ALL_DUE.where(~_WAITS_FOR_OLDER.where(_OLDER.c.due_us > bindparam("now_us")))
 _TAKE = (
     update(_DELIVERIES)
     .where(
@@ -161,10 +161,15 @@ _SETTLE = (
 )
 
 
-async def claim(tx: store.Transaction, target: str, *, limit: int, now_us: int, lease_us: int) -> list[Delivery]:
-    """Claims what is due for a target, oldest first, at most one event of each call. Commit before delivering."""
+async def claim(
+    tx: store.Transaction, target: str, *, limit: int, now_us: int, lease_us: int, in_order: bool = False
+) -> list[Delivery]:
+    """Claims what is due for a target, oldest first, at most one event of each call. Commit before delivering.
+
+    `in_order`: several events of a call may come, for a target that takes all of the list in its order or nothing.
+    """
     asked = {"of_target": target, "now_us": now_us, "most": limit}
-    rows = (await tx.execute(_DUE, asked)).all()
+    rows = (await tx.execute(_DUE_IN_ORDER if in_order else _DUE, asked)).all()
     if not rows:
         return []
     claim = str(uuid4())
