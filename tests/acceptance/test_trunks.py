@@ -270,7 +270,7 @@ async def _options(host: str, target: Address, user: str = "") -> int:
             if not answer.done():
                 answer.set_result(data)
 
-    port = ports.free_port(host)
+    port = ports.free_port(host, brief=True)
     transport, _ = await loop.create_datagram_endpoint(Socket, local_addr=(host, port))
     uri = f"sip:{user}{target}"
     transport.sendto(

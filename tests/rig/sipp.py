@@ -230,8 +230,9 @@ def _media(folder: Path, hertz: int | None) -> dict[str, str]:
 
 
 def _command(scenario: Path, place: Address, *more: str) -> list[str]:
-    media = ports.free_port(place.host)
-    control = ports.free_port("127.0.0.1")
+    # SIPp takes the next ports too: RTCP, video.
+    media = ports.free_port(place.host, brief=True, width=4)
+    control = ports.free_port("127.0.0.1", brief=True)
     return processes.guarded(
         [
             "sipp", *more, "-sf", str(scenario), "-i", place.host, "-p", str(place.port),

@@ -46,8 +46,8 @@ class Caller:
     """
 
     def __init__(self, host: str, target: Address, uri_user: bytes) -> None:
-        self.place = Address(host, ports.free_port(host))
-        self.media = Address(host, ports.free_port(host))
+        self.place = Address(host, ports.free_port(host, brief=True))
+        self.media = Address(host, ports.free_port(host, brief=True))
         self.target = target
         self.responses: list[tuple[int, float]] = []
         self.heard: list[tuple[float, bytes]] = []

@@ -164,7 +164,7 @@ class Rig:
 
     def _source(self, carrier: str | None) -> Address:
         host = (self.node.carriers[carrier] if carrier else next(iter(self.node.carriers.values()))).host
-        return Address(host, ports.free_port(host))
+        return Address(host, ports.free_port(host, brief=True))
 
     def _new_folder(self, name: str) -> Path:
         """One per party, kept for a look after a failure; several rigs may have used the node before."""
