@@ -73,19 +73,23 @@ class Rig:
 
         It hangs up ``hold_ms`` after the answer, and gives up ``patience_ms`` after the last response without one.
         """
-        folder = self._new_folder("call")
-        source = self._source(carrier)
-        tokens = sipp.call_tokens(
-            folder,
-            source,
-            caller=caller,
-            name=name,
-            hold_ms=hold_ms,
-            patience_ms=patience_ms,
-            tone_hz=tone_hz,
-            headers=headers,
-        )
-        placed = await sipp.place_call(folder, source, self.node.sip, number, tokens)
+        while True:
+            folder = self._new_folder("call")
+            source = self._source(carrier)
+            tokens = sipp.call_tokens(
+                folder,
+                source,
+                caller=caller,
+                name=name,
+                hold_ms=hold_ms,
+                patience_ms=patience_ms,
+                tone_hz=tone_hz,
+                headers=headers,
+            )
+            placed = await sipp.place_call(folder, source, self.node.sip, number, tokens)
+            # Another program may take a port between our look and SIPp's bind.
+            if await placed.began():
+                break
         self._placed.append(placed)
         return placed
 
