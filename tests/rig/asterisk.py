@@ -156,7 +156,7 @@ class AsteriskNode:
 
     def freeze(self) -> None:
         """SIGSTOP: sockets stay open, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        processes.freeze(self.pid)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

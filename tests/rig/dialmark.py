@@ -157,7 +157,7 @@ class Daemon:
 
     def freeze(self) -> None:
         """SIGSTOP: the kernel goes on accepting connections for it."""
-        self.signal(signal.SIGSTOP)
+        processes.freeze(self.pid)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
