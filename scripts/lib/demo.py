@@ -195,16 +195,15 @@ def tell(call: Call, record: Record | None, wrong: Sequence[str]) -> None:
     outcome = record["outcome"] if record else "no record"
     say(f"  {mark} {call.number}  {call.source:14} {call.title:28}  {outcome}")
     if record is not None:
-        parts = [way_of(record), f"wait {record['wait_seconds']:.1f} s"]
-        if record["talk_seconds"]:
-            parts.append(f"talk {record['talk_seconds']:.1f} s")
+        talk = f", talk {record['talk_seconds']:.1f} s" if record["talk_seconds"] else ""
+        parts = [way_of(record), f"wait {record['wait_seconds']:.1f} s{talk}"]
         if record["experience"]["prompt_seconds"]:
             parts.append(f"message {record['experience']['prompt_seconds']:.1f} s")
         if record["route_source"] != "agi":
             parts.append("default plan")
-        say(styled("2", f"      {' · '.join(parts)}"))
+        say(styled("2", f"    {' · '.join(parts)}"))
     for one in wrong:
-        say(styled("31", f"      {one}"))
+        say(styled("31", f"    {one}"))
 
 
 def table(records: Sequence[Record]) -> None:
