@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from sqlalchemy import delete
+
 from bench import report
 from bench.recorded import Calls
 from gateway import store, supervision
@@ -27,6 +28,7 @@ from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
 from gateway.services import tracker
 from gateway.store import calls as stored_calls
+from gateway.store import schema
 
 T = TypeVar("T")
 
@@ -34,8 +36,8 @@ CARRIED = 150.0
 """Calls per second that one Asterisk can carry: what the rates are compared with."""
 ROUTING = Path(__file__).resolve().parents[1] / "config" / "routing.example.toml"
 PASSES = 3
-SEGMENT_CALLS = 10_000
-"""Calls per journal file of the memory run, which are deleted once they are stored."""
+SEGMENT_LINES = 150_000
+"""Per journal file of the memory run: about 10,000 calls."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,35 @@ def memory(count: int) -> dict[str, float]:
 
 
 async def _memory(folder: Path, count: int) -> dict[str, float]:
-    raise NotImplementedError
+    """The journal comes in files as a rotation leaves them; what is stored is deleted, or it would fill the disk."""
+    journal_folder = folder / "journal"
+    journal_folder.mkdir()
+    database = await store.Database.open(f"sqlite:///{folder}/dialmark.db")
+    try:
+        mine = _tracker(database, journal_folder)
+        lines = Calls().lines(count)
+        marks = {count // 10: "10 %", count // 2: "50 %", count: "100 %"}
+        used: dict[str, float] = {}
+        start, done = time.perf_counter(), 0
+        while done < count:
+            done += await _segment(mine, database, journal_folder, lines)
+            report.say(f"{done:,} calls, {report.rss_mb():.1f} MB, {done / (time.perf_counter() - start):,.0f} calls/s")
+            for mark in [mark for mark in marks if mark <= done]:
+                used[marks.pop(mark)] = report.rss_mb()
+        return used
+    finally:
+        await database.close()
 
 
-__all__ = ["measure", "shutil"]
+async def _segment(mine: tracker.Tracker, database: store.Database, folder: Path, lines: Iterator[bytes]) -> int:
+    """Write a journal file, have it read, delete it and its records; returns how many calls were over."""
+    path = folder / journalfiles.LIVE_NAME
+    _write(path, islice(lines, SEGMENT_LINES))
+    mine.is_caught_up = False
+    while not mine.is_caught_up:
+        await mine.step()
+    path.unlink()
+    async with database.begin() as tx:
+        await tx.execute(delete(schema.events))
+        over = await tx.execute(delete(schema.calls).where(schema.calls.c.state == "closed"))
+    return over.rowcount

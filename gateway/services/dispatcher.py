@@ -41,7 +41,7 @@ class Dispatcher:
         rotate_bytes: int,
         now_us: NowUs,
         poll_seconds: float = 0.5,
-        gather_seconds: float = 0.2,
+        gather_seconds: float = 0.3,
         keep_days: int = 14,
     ) -> None:
         self._database = database
