@@ -195,8 +195,8 @@ def tell(call: Call, record: Record | None, wrong: Sequence[str]) -> None:
     outcome = record["outcome"] if record else "no record"
     say(f"  {mark} {call.number}  {call.source:14} {call.title:28}  {outcome}")
     if record is not None:
-        talk = f", talk {record['talk_seconds']:.1f} s" if record["talk_seconds"] else ""
-        parts = [way_of(record), f"wait {record['wait_seconds']:.1f} s{talk}"]
+        talk = f", talk {record['talk_seconds']:.1f}" if record["talk_seconds"] else ""
+        parts = [way_of(record), f"wait {record['wait_seconds']:.1f}{talk} s"]
         if record["experience"]["prompt_seconds"]:
             parts.append(f"message {record['experience']['prompt_seconds']:.1f} s")
         if record["route_source"] != "agi":
