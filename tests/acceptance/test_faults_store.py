@@ -151,7 +151,9 @@ class Cluster:
         if os.geteuid() == 0:
             os.chown(self.folder, *_postgres())
         self._process: subprocess.Popen[bytes] | None = None
-        made = self._command("initdb", "-D", str(self.folder / "data"), "-U", "rig", "-A", "trust", "--no-sync")
+        made = self._command(
+            "initdb", "-D", str(self.folder / "data"), "-U", "rig", "-A", "trust", "-E", "UTF8", "--no-sync"
+        )
         subprocess.run(made, check=True, capture_output=True, cwd=self.folder, env=self._environment())
 
     def _command(self, program: str, *arguments: str) -> list[str]:
