@@ -70,7 +70,7 @@ def init(
     with contextlib.suppress(OSError):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     token = context.run(_database(work.settings_path))
-    _give_to_daemon(state_dir)
+    _give_to_daemon(state_dir, config_dir)
     print(f"{len(work.changes)} files written." if work.changes else _NOTHING)
     if token is not None:
         print(f"Token for the API and the page's login, shown only now:\n{token}")
@@ -269,12 +269,17 @@ def _make_folders(work: _Work) -> None:
         output.note(f"{work.generated}: {error.strerror}: make it yourself, writable for the daemon")
 
 
-def _give_to_daemon(folder: Path) -> None:
-    """What root made here, the daemon must write: its user gets the folder, where there is such a user."""
+def _give_to_daemon(state: Path, config: Path) -> None:
+    """What root made, the daemon must write (its state) or read (its secrets), where there is a user of its name."""
+    if os.geteuid() != 0:
+        return
     with contextlib.suppress(LookupError, OSError):
-        for path in (folder, *folder.iterdir()):
-            if path.stat().st_uid == 0 and os.geteuid() == 0:
+        for path in (state, *state.iterdir()):
+            if path.stat().st_uid == 0:
                 shutil.chown(path, user="dialmark", group="dialmark")
+        for path in config.iterdir():
+            if path.stat().st_gid == 0:
+                shutil.chown(path, group="dialmark")
 
 
 async def _database(settings_path: Path) -> str | None:
