@@ -84,10 +84,3 @@ def pytest_report_header(config: pytest.Config) -> str:
     """The versions a run stands on."""
     del config
     return f"PostgreSQL: {'yes' if POSTGRES_DSN else 'DIALMARK_TEST_POSTGRES is not set'}"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one acceptance module share a node, so they go to one xdist worker."""
-    for item in items:
-        if "acceptance" in Path(item.path).parts:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))

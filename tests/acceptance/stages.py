@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,16 @@ from tests.rig.dialmark import Settings as DaemonSettings
 from tests.rig.processes import wait_until
 from tests.rig.sipp import Message
 
-SLACK_SECONDS = 0.35
-"""What a record may differ from what a party saw: both measure, on a machine with more processes than cores."""
+QUIET_SECONDS, BUSY_SECONDS = 0.3, 0.1
+
+
+def slack() -> float:
+    """Seconds that a record may differ from what a party saw.
+
+    Each takes the time when it gets to run, which on a machine with more to do than it has cores is later.
+    """
+    return QUIET_SECONDS + BUSY_SECONDS * os.getloadavg()[0] / (os.cpu_count() or 1)
+
 
 PHONES = ("desk-1", "desk-2", "desk-3", "desk-4")
 
@@ -346,14 +355,14 @@ def _check_times(record: Record, result: CallResult, *, is_answered: bool) -> No
         assert near(seconds_of(record["ended_at"]), start + (result.setup_ms + result.talk_ms) / 1000)
     else:
         assert near(seconds_of(record["ended_at"]), start + result.setup_ms / 1000)
-    assert 0 <= record["experience"]["silent_seconds"] < SLACK_SECONDS
+    assert 0 <= record["experience"]["silent_seconds"] < slack()
     if record["attempts"]:
-        assert 0 <= record["experience"]["post_dial_delay_seconds"] < SLACK_SECONDS
+        assert 0 <= record["experience"]["post_dial_delay_seconds"] < slack()
 
 
-def near(one: float, other: float, slack: float = SLACK_SECONDS) -> bool:
-    """Within the slack, both in seconds."""
-    return abs(one - other) <= slack
+def near(one: float, other: float, *, more: float = 0.0) -> bool:
+    """Within the slack and so many seconds more."""
+    return abs(one - other) <= slack() + more
 
 
 def seconds_of(timestamp: str) -> float:
@@ -379,4 +388,4 @@ def only_invite(phone: Callee, call: Call) -> Message:
 def rang_at_once(result: CallResult) -> None:
     """The caller heard ringing before anything else could have happened, and nobody answered for an agent."""
     first = result.first(180)
-    assert first is not None and first < 1000 * SLACK_SECONDS
+    assert first is not None and first < 1000 * slack()

@@ -145,7 +145,7 @@ async def test_busy_then_the_reserve(stage: Stage) -> None:
     call = await stage.call(SALES)
     assert call.result.status == 200
     rang_at_once(call.result)
-    assert only_invite(second, call).at - only_invite(first, call).at < 0.3
+    assert only_invite(second, call).at - only_invite(first, call).at < stages.slack()
     check(
         call,
         "answered",
@@ -291,7 +291,7 @@ async def test_a_ring_group_with_a_dead_member(stage: Stage) -> None:
     """A dead peer does not delay the others."""
     stage.phone("desk-2", ring_ms=400)
     call = await stage.call(GROUP)
-    assert call.result.setup_ms is not None and call.result.setup_ms < 900
+    assert call.result.setup_ms is not None and near(call.result.setup_ms / 1000, 0.4)
     assert [a["outcome"] for a in call.record["attempts"]][1] == "answered"
     assert call.record["attempts"][0]["outcome"] in ("cancelled", "unreachable")
 
