@@ -34,10 +34,10 @@ POLL_SECONDS = 0.005
 class Effort:
     """How long to measure."""
 
-    steady_rounds: int = 7
+    steady_rounds: int = 5
     steady_seconds: float = 8.0
     trial_seconds: float = 6.0
-    trials: int = 12
+    trials: int = 10
     """Of the staircase, after the bracket."""
 
 

@@ -244,7 +244,7 @@ class Journal(Section):
         14, description="Days for which passed journals are kept, compressed, for `verify` and `replay`."
     )
     batch_milliseconds: Annotated[int, Field(strict=True, ge=1, le=5_000)] = Field(
-        250, description="Milliseconds after which the rows read so far are committed as one transaction."
+        400, description="Milliseconds after which the rows read so far are committed as one transaction."
     )
     batch_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
         1_500, description="Rows after which they are committed at once; bounds memory while catching up."

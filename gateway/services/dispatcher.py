@@ -96,15 +96,14 @@ class Dispatcher:
             async with asyncio.timeout(self._poll_seconds):
                 await self._wake.wait()
         except TimeoutError:
-            pass
-        self._wake.clear()
+            return
 
     async def deliver(self) -> int:
         """Delivers what is due once; returns how many events it was."""
-        async with self._database.read() as connection:
-            self.waiting = await outbox.pending_count(connection, TARGET)
-        if self.waiting == 0:
+        is_told = self._wake.is_set() and self.problem is None
+        if not is_told and not await self._count():
             return 0
+        self._wake.clear()
         now_us = self._now_us()
         async with self._database.begin() as tx:
             claimed = await outbox.claim(tx, TARGET, limit=BATCH, now_us=now_us, lease_us=LEASE_US, in_order=True)
@@ -113,7 +112,15 @@ class Dispatcher:
         await asyncio.to_thread(self._append, claimed)
         async with self._database.begin() as tx:
             await outbox.settle(tx, claimed, now_us=self._now_us())
+        if len(claimed) < BATCH:
+            self.waiting = 0
         return len(claimed)
+
+    async def _count(self) -> int:
+        """How many events wait; not asked when somebody has just said that there are some."""
+        async with self._database.read() as connection:
+            self.waiting = await outbox.pending_count(connection, TARGET)
+        return self.waiting
 
     def _append(self, deliveries: Sequence[outbox.Delivery]) -> None:
         # Before the rotation: what a crash left unsettled may have been what filled the file.

@@ -59,15 +59,32 @@ class Cursor:
 
 
 class OneHopConnection(aiosqlite.Connection):
-    """A connection whose cursors are as above."""
+    """A connection whose cursors are as above.
+
+    SQLAlchemy rolls back whatever comes back to its pool; what was committed, with nothing sent since, needs none.
+    """
+
+    _is_clean = False
+
+    async def commit(self) -> None:
+        await super().commit()
+        self._is_clean = True
+
+    async def rollback(self) -> None:
+        if not self._is_clean:
+            await super().rollback()
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._is_clean = False
+        execute: Callable[..., Awaitable[Any]] = super()._execute
+        return await execute(fn, *args, **kwargs)
 
     def cursor(self) -> Any:
         return Cursor(self)
 
     async def in_thread(self, work: Callable[..., None], *arguments: object) -> None:
         """Run `work` in the connection's thread, after what is already waiting for it."""
-        execute: Callable[..., Awaitable[None]] = self._execute
-        await execute(work, *arguments)
+        await self._execute(work, *arguments)
 
 
 def connect(database: str, *, timeout: float) -> OneHopConnection:
