@@ -66,7 +66,7 @@ class Dispatcher:
         """Never returns; a full disk or a locked database is waited out."""
         while True:
             try:
-                delivered = await self.deliver()
+                delivered = await self._deliver_whole()
                 self.problem = None
             except (OSError, store.StoreUnavailable) as error:
                 delivered = 0
@@ -90,6 +90,16 @@ class Dispatcher:
                 await outbox.prune(tx, before_us=now_us - self._keep_us)
         except store.StoreUnavailable as error:
             log.warning("delivered events not pruned, will be tried again", error=str(error))
+
+    async def _deliver_whole(self) -> int:
+        """As `deliver`; cancelled, it ends what it has begun: a claim left behind would hold its events, and those that
+        follow them, until its lease is over."""
+        work = asyncio.ensure_future(self.deliver())
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.gather(work, return_exceptions=True)
+            raise
 
     async def _wait(self) -> None:
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,30 @@ async def test_a_crash_after_the_write_that_filled_the_file(post: Post, monkeypa
     await post.add(4)
     await post.deliver_all()
     assert sorted(post.written()) == sorted(ids(1, 2, 3, 4))
+
+
+async def test_stopped_in_the_middle_of_a_delivery(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart is no crash: what was claimed is settled, and nothing waits for a lease to run out."""
+    await post.add(1, 2, 3)
+    is_writing, may_write = threading.Event(), threading.Event()
+    append = dispatcher.Dispatcher._append
+
+    def slow(self: dispatcher.Dispatcher, deliveries: Sequence[outbox.Delivery]) -> None:
+        is_writing.set()
+        may_write.wait(10)
+        append(self, deliveries)
+
+    monkeypatch.setattr(dispatcher.Dispatcher, "_append", slow)
+    running = asyncio.create_task(post.dispatcher().run())
+    assert await asyncio.to_thread(is_writing.wait, 10)
+    running.cancel()
+    await asyncio.sleep(0)
+    may_write.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with post.database.read() as connection:
+        assert await outbox.pending_count(connection) == 0
+    assert post.written() == ids(1, 2, 3)
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
