@@ -298,6 +298,7 @@ async def _start_calls(node: _Node, routes: router.Router, stack: AsyncExitStack
         now_us=_now_us,
         batch_seconds=chosen.journal.batch_milliseconds / 1_000,
         archive_days=chosen.journal.archive_days,
+        with_region=chosen.caller.region,
     )
     if chosen.caller.region:
         # The region table takes a second to load; in the loop, callers would wait for it.

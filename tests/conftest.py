@@ -16,8 +16,7 @@ from tests.rig.asterisk import new_folder
 # DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
 POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
 
-# The tests' own: which root tree to run, where PostgreSQL is (xdist's workers read it again). Everything else of ours in the
-# environment would change what is tested.
+# Kept: the root tree to run, and where PostgreSQL is, for xdist. All else of ours would change what is tested.
 KEPT = {"DIALMARK_ASTERISK_TREE", "DIALMARK_TEST_POSTGRES"}
 
 for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:

@@ -36,6 +36,7 @@ def file(
     saved: stored_calls.Saved | None,
     calls_before: int | None,
     now_us: int,
+    with_region: bool = True,
 ) -> Filed | None:
     """The call as it is to be stored, or None when what is stored already says the same, or more.
 
@@ -45,7 +46,9 @@ def file(
         # Its rows are being read again after the position was lost, and the last ones are still to come: what is
         # known of a call that is over is not replaced by half of it.
         return None
-    document = records.record(facts, routing_book, revision=0, calls_before=calls_before, node=node)
+    document = records.record(
+        facts, routing_book, revision=0, calls_before=calls_before, node=node, with_region=with_region
+    )
     text = _json(document)
     content_hash = hashlib.sha256(text.encode()).hexdigest()[:32]
     if saved is not None and saved.content_hash == content_hash:

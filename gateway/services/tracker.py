@@ -135,6 +135,7 @@ class Tracker:
         now_us: Callable[[], int],
         batch_seconds: float = 0.1,
         archive_days: int = 14,
+        with_region: bool = True,
     ) -> None:
         self._database = database
         self._reader = reader
@@ -144,6 +145,7 @@ class Tracker:
         self._alive = alive
         self._now_us = now_us
         self._batch_seconds = batch_seconds
+        self._with_region = with_region
         self._grouping = grouping.Grouping()
         self._restarts = restarts.RestartWatch()
         self._calls: dict[str, _Call] = {}
@@ -196,6 +198,7 @@ class Tracker:
             revision=call.saved.revision if call.saved else 1,
             calls_before=call.calls_before,
             node=self._node,
+            with_region=self._with_region,
         )
 
     async def run(self) -> None:
@@ -381,6 +384,7 @@ class Tracker:
                 saved=call.saved,
                 calls_before=call.calls_before,
                 now_us=now_us,
+                with_region=self._with_region,
             )
             if filed is not None:
                 work.filed.append(filed)
