@@ -172,6 +172,8 @@ def postgres(url: URL, *, size: int) -> AsyncEngine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 5,
+            # A SQL_ASCII database (cluster made with locale C) would hand out bytes for text.
+            "client_encoding": "UTF8",
             "application_name": "dialmark",
             "options": _POSTGRES_SETTINGS,
             "keepalives_idle": 30,
