@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.rig import AsteriskNode, Rig
-from tests.rig.asterisk import new_folder
+from tests.rig.asterisk import installation, new_folder
 
 # DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
 POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
@@ -82,4 +83,11 @@ async def rig_of() -> AsyncIterator[Callable[[AsteriskNode], Rig]]:
 def pytest_report_header(config: pytest.Config) -> str:
     """The versions a run stands on."""
     del config
-    return f"PostgreSQL: {'yes' if POSTGRES_DSN else 'DIALMARK_TEST_POSTGRES is not set'}"
+    if POSTGRES_DSN is None:
+        postgres = "DIALMARK_TEST_POSTGRES is not set"
+    else:
+        import psycopg
+
+        with psycopg.connect(POSTGRES_DSN) as connection:
+            postgres = connection.info.parameter_status("server_version") or "?"
+    return f"Asterisk: {installation().version}, PostgreSQL: {postgres}, SQLite: {sqlite3.sqlite_version}"
