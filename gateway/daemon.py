@@ -23,7 +23,7 @@ from gateway import __version__, log, store, supervision
 from gateway.config import routingfile, settings
 from gateway.core import book, numbers
 from gateway.pbx import agi, ami, journalfiles, planfile, trunkfile
-from gateway.services import dispatcher, planner, router, tracker
+from gateway.services import dispatcher, journalguard, planner, router, tracker
 from gateway.store import journal as stored_journal
 from gateway.store import outbox
 from gateway.store import routing as revisions
@@ -114,6 +114,7 @@ class _Node:
     ami: ami.AmiSession | None = None
     tracker: tracker.Tracker | None = None
     reader: journalfiles.JournalReader | None = None
+    guard: journalguard.JournalGuard | None = None
     dispatcher: dispatcher.Dispatcher | None = None
     web_runner: web.AppRunner | None = None
 
@@ -124,6 +125,8 @@ class _Node:
             roots["manager session"] = self.ami.run
         if self.tracker is not None:
             roots["tracker"] = self.tracker.run
+        if self.guard is not None:
+            roots["journal guard"] = self.guard.run
         if self.dispatcher is not None:
             roots["dispatcher"] = self.dispatcher.run
         return roots
@@ -300,6 +303,7 @@ async def _start_calls(node: _Node, routes: router.Router, stack: AsyncExitStack
         archive_days=chosen.journal.archive_days,
         with_region=chosen.caller.region,
     )
+    node.guard = journalguard.JournalGuard(folder, ballast_bytes=chosen.journal.ballast_bytes)
     if chosen.caller.region:
         # The region table takes a second to load; in the loop, callers would wait for it.
         await asyncio.to_thread(numbers.region_of, "+74951234567", "en")
@@ -408,6 +412,7 @@ def _probes(node: _Node) -> dict[str, health.Probe]:
     probes: dict[str, health.Probe] = {"routing": lambda: _routing_check(node)}
     if node.tracker is not None:
         probes["journal"] = lambda: _journal_check(node)
+        probes["journal disk"] = lambda: _journal_disk_check(node)
     if node.ami is not None:
         probes["manager"] = lambda: _manager_check(node)
     probes["events"] = lambda: _events_check(node)
@@ -435,6 +440,20 @@ def _journal_check(node: _Node) -> health.Check:
     if not node.tracker.is_caught_up:
         return health.Check(True, f"catching up, {facts['unread_bytes']} bytes to read", facts=facts)
     return health.Check(True, f"{node.tracker.open_calls} calls up", facts=facts)
+
+
+def _journal_disk_check(node: _Node) -> health.Check:
+    assert node.guard is not None
+    space = node.guard.space
+    said = f"{space.free_share:.1%} free" if space else "free space not known"
+    if node.guard.problem is not None:
+        said = f"{said}, {node.guard.problem}"
+    facts: dict[str, health.Fact] = {
+        "free_bytes": space.free_bytes if space else None,
+        "total_bytes": space.total_bytes if space else None,
+        "has_ballast": node.guard.has_ballast,
+    }
+    return health.Check(node.guard.problem is None, said, is_required=False, facts=facts)
 
 
 def _manager_check(node: _Node) -> health.Check:

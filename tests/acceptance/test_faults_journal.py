@@ -177,6 +177,19 @@ async def test_the_position_is_beyond_the_end(stage: Stage) -> None:
     assert (await stage.call(SALES)).record["outcome"] == "answered"
 
 
+async def test_the_ballast_lies_beside_the_journal(stage: Stage) -> None:
+    """It holds its space, stays at a stop, and goes when the settings want none."""
+    ballast = stage.node.journal.with_name("ballast")
+    await faults.until(ballast.exists, 5, "the ballast")
+    assert ballast.stat().st_blocks * 512 >= ballast.stat().st_size == 1_048_576
+    stage.daemon.configure({"journal": {"ballast_bytes": 0}})
+    await asyncio.to_thread(stage.daemon.stop)
+    assert ballast.exists()
+    stage.daemon.start()
+    await stage.daemon.until_ready()
+    await faults.until(lambda: not ballast.exists(), 5, "the ballast gone")
+
+
 async def test_verify_and_replay_find_what_is_wrong(stage: Stage) -> None:
     """A record deleted, one invented, one doubled: each is named; `replay --write` brings the deleted one back."""
     stage.phone("desk-1")

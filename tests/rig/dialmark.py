@@ -90,6 +90,7 @@ class Daemon:
             },
             "agi": {"host": node.agi.host, "port": node.agi.port},
             "web": {"port": self.public.port, "admin_port": self.admin.port},
+            "journal": {"ballast_bytes": 1_048_576},
             "events": {"jsonl_path": str(self.state / "events.jsonl")},
         }
 
