@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.rig import AsteriskNode, Rig
@@ -19,6 +20,10 @@ POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
 
 # Kept: the root tree to run, and where PostgreSQL is, for xdist. All else of ours would change what is tested.
 KEPT = {"DIALMARK_ASTERISK_TREE", "DIALMARK_TEST_POSTGRES"}
+
+# The same examples in every run, and none judged by how busy the machine is.
+hypothesis.settings.register_profile("dialmark", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("dialmark")
 
 for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:
     del os.environ[_name]
