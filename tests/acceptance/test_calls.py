@@ -227,7 +227,7 @@ async def test_a_redirect_is_not_followed(stage: Stage) -> None:
     stage.phone("desk-2")
     call = await stage.call(SALES)
     assert call.result.status == 200
-    assert carrier.invites == []
+    assert invites(carrier, call.caller) == []
     first = call.record["attempts"][0]
     # Asterisk keeps the code to itself: neither HANGUPCAUSE() nor the journal has it, and the cause only at times.
     check(
