@@ -13,7 +13,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     parser.add_argument("name", choices=("calls", "replay"))
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: minutes become seconds")
-    parser.add_argument("--postgres", metavar="URL", help="replay: an empty PostgreSQL database to catch up into as well")
+    parser.add_argument(
+        "--postgres", metavar="URL", help="replay: an empty PostgreSQL database to catch up into as well"
+    )
     options = parser.parse_args()
     if options.name == "calls":
         measured = asyncio.run(calls.measure(quick=options.quick))

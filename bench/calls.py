@@ -34,10 +34,10 @@ POLL_SECONDS = 0.005
 class Effort:
     """How long to measure."""
 
-    steady_rounds: int = 7
+    steady_rounds: int = 5
     steady_seconds: float = 8.0
     trial_seconds: float = 6.0
-    trials: int = 12
+    trials: int = 10
     """Of the staircase, after the bracket."""
 
 
@@ -103,11 +103,10 @@ async def _steady(house: House, effort: Effort, measured: report.Measured) -> No
             [load.result.setup_percentile(50) for load in loads[way]]
         )
         measured.figures[f"{way.value}: set-up p99 at 50/s, ms"] = _middle([load.p99_ms for load in loads[way]])
-        measured.figures[f"{way.value}: Asterisk CPU per call, ms"] = _middle(
-            [load.asterisk_ms for load in loads[way]]
-        )
+        measured.figures[f"{way.value}: Asterisk CPU per call, ms"] = _middle([load.asterisk_ms for load in loads[way]])
     measured.figures["daemon CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.FULL]])
     measured.figures["panoramisk CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.PEER]])
+    measured.figures["the same without VarSet events, ms"] = _middle([load.server_ms for load in loads[Way.QUIET]])
     more = [full.p99_ms - bare.p99_ms for full, bare in zip(loads[Way.FULL], loads[Way.BARE], strict=True)]
     measured.judge("setup_p99_more_ms_at_50", median(more), report.at_most, 10.0)
     cpu = [full.server_ms / peer.server_ms for full, peer in zip(loads[Way.FULL], loads[Way.PEER], strict=True)]
@@ -117,8 +116,8 @@ async def _steady(house: House, effort: Effort, measured: report.Measured) -> No
 
 
 async def _latency(house: House, effort: Effort, measured: report.Measured) -> None:
-    """50 calls/s: FastAGI answers while calls go on, and the way from hang-up to the event in the JSON-lines file, which
-    is written after the record is stored."""
+    """50 calls/s: FastAGI answers while calls go on, and the way from hang-up to the event in the JSON-lines file,
+    which is written after the record is stored."""
     seconds = 2 * effort.steady_seconds
     loop = asyncio.create_task(house.load(Way.FULL, STEADY_RATE, seconds))
     answers: list[float] = []

@@ -1,6 +1,9 @@
-"""The one Asterisk of `calls`, with three ways through it: bare `Dial`, Dialmark, panoramisk. Each has a trunk of its own.
+"""The Asterisk of `calls`, with two ways through it, bare `Dial` and Dialmark, each with a trunk of its own.
 
-All three end at the same phone, which answers at once. No media flows.
+panoramisk has an Asterisk beside it, the same but for the message bus: ours declines the VarSet messages that nobody
+here reads (asterisk/stasis.conf), which would spare the peer half of its events; whoever installs panoramisk has them.
+Its way through our own Asterisk is measured too, as QUIET. All ways end at a phone that answers at once, without
+media.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from tests.rig.dialmark import Daemon
 
 PHONE = "desk-1"
 PEER_USER, PEER_SECRET = "peer", "bench-peer-0123456789abcdef"
-HOLD_MS = 100
+HOLD_MS = 1_000
+"""Long enough that start and end of a call are two batches of the daemon, as in life."""
 LONGEST_LOAD_SECONDS = 90.0
 
 
@@ -29,9 +33,16 @@ class Way(StrEnum):
     BARE = "bare"
     FULL = "full"
     PEER = "peer"
+    QUIET = "quiet"
+
+    @property
+    def is_peer(self) -> bool:
+        return self in (Way.PEER, Way.QUIET)
 
 
 NUMBER = "74990000001"
+CONTEXTS = {Way.BARE: "bench-bare", Way.PEER: "bench-peer", Way.QUIET: "bench-peer"}
+"""Where the trunks lead that are not the daemon's own."""
 
 DIALPLAN = """
 [bench-bare]
@@ -130,29 +141,38 @@ class House:
 
     def __init__(self) -> None:
         self._peer_port = ports.free_port()
-        self.node = AsteriskNode(
-            new_folder("bench"),
-            phones=(PHONE, "desk-2"),
-            carriers=[way.value for way in Way],
-            files={"extensions_site.conf": DIALPLAN.format(phone=PHONE, port=self._peer_port)},
-            system_name="bench",
-        )
-        for way in (Way.BARE, Way.PEER):
-            self.node.add_site(self.node.trunk_text(way.value, f"bench-{way.value}"))
-        with (self.node.etc / "manager_site.conf").open("a") as accounts:
-            accounts.write(
-                f"\n[{PEER_USER}]\nsecret = {PEER_SECRET}\nread = all\nwrite = system\n"
-                "deny = 0.0.0.0/0.0.0.0\npermit = 127.0.0.1/255.255.255.255\n"
-            )
+        self.node = self._asterisk("bench", {})
+        self._peer_node = self._asterisk("peer", {"stasis.conf": ""})
         self.daemon = Daemon(self.node, name="bench")
-        self._rig = Rig(self.node)
+        self._rigs = [Rig(self.node), Rig(self._peer_node)]
         self._peer: subprocess.Popen[bytes] | None = None
         self.full_calls = 0
         """Calls sent through Dialmark: as many records must be there."""
 
+    def _asterisk(self, name: str, files: dict[str, str]) -> AsteriskNode:
+        node = AsteriskNode(
+            new_folder(f"bench-{name}"),
+            phones=(PHONE, "desk-2"),
+            carriers=[way.value for way in Way],
+            files={"extensions_site.conf": DIALPLAN.format(phone=PHONE, port=self._peer_port)} | files,
+            system_name=name,
+        )
+        for way, context in CONTEXTS.items():
+            node.add_site(node.trunk_text(way.value, context))
+        with (node.etc / "manager_site.conf").open("a") as accounts:
+            accounts.write(
+                f"\n[{PEER_USER}]\nsecret = {PEER_SECRET}\nread = all\nwrite = system\n"
+                "deny = 0.0.0.0/0.0.0.0\npermit = 127.0.0.1/255.255.255.255\n"
+            )
+        return node
+
+    def _node_of(self, way: Way) -> AsteriskNode:
+        return self._peer_node if way is Way.PEER else self.node
+
     async def __aenter__(self) -> House:
         try:
             await asyncio.to_thread(self.node.start)
+            await asyncio.to_thread(self._peer_node.start)
             place = self.node.carriers[Way.FULL.value]
             numbers = "".join(TRACKING_NUMBER.format(n=n) for n in range(1, TRACKING_NUMBERS + 1))
             self.daemon.apply(ROUTING.format(host=place.host, port=place.port) + numbers)
@@ -160,7 +180,8 @@ class House:
             await self.daemon.until_ready()
             await asyncio.to_thread(self.daemon.until_plan)
             await asyncio.to_thread(self.node.until_endpoint, Way.FULL.value)
-            self._rig.callee(PHONE, Behaviour.ANSWER, ring_ms=1, traced=False)
+            for rig in self._rigs:
+                rig.callee(PHONE, Behaviour.ANSWER, ring_ms=1, traced=False)
         except BaseException:
             await self.close()
             raise
@@ -171,17 +192,19 @@ class House:
 
     async def close(self) -> None:
         self.stop_peer()
-        await self._rig.close()
+        for rig in self._rigs:
+            await rig.close()
         await asyncio.to_thread(self.daemon.stop)
         await asyncio.to_thread(self.node.close)
+        await asyncio.to_thread(self._peer_node.close)
 
-    def start_peer(self) -> None:
+    def start_peer(self, node: AsteriskNode) -> None:
         """Only for its own loads: its manager account makes every call dearer for Asterisk."""
         self._peer = subprocess.Popen(
             processes.guarded(
                 [
                     *(sys.executable, "-m", "bench.peer_panoramisk"),
-                    *(str(self._peer_port), str(self.node.ami.port), PEER_USER, PEER_SECRET),
+                    *(str(self._peer_port), str(node.ami.port), PEER_USER, PEER_SECRET),
                 ]
             ),
             cwd=ROOT,
@@ -203,21 +226,22 @@ class House:
         Raises:
             TimeoutError: calls or records are still open long after.
         """
-        if way is Way.PEER:
-            self.start_peer()
+        if way.is_peer:
+            self.start_peer(self._node_of(way))
         try:
             return await self._load(way, rate, seconds)
         finally:
             self.stop_peer()
 
     async def _load(self, way: Way, rate: float, seconds: float) -> Load:
-        asterisk, server = self.node.cpu_seconds(), self._server_seconds(way)
+        node = self._node_of(way)
+        asterisk, server = node.cpu_seconds(), self._server_seconds(way)
         result = await self._sipp(way, rate, max(1, round(rate * seconds)))
         if way is Way.FULL:
             self.full_calls += result.calls
         await asyncio.sleep(0.3)
-        asterisk = self.node.cpu_seconds() - asterisk
-        await asyncio.to_thread(self.node.until_idle, 60.0)
+        asterisk = node.cpu_seconds() - asterisk
+        await asyncio.to_thread(node.until_idle, 60.0)
         if way is Way.FULL:
             await self._until_recorded()
         server = self._server_seconds(way) - server
@@ -225,13 +249,14 @@ class House:
 
     async def _sipp(self, way: Way, rate: float, calls: int) -> LoadResult:
         folder = Path(tempfile.mkdtemp(prefix=f"load-{way.value}-", dir=self.node.folder))
-        host = self.node.carriers[way.value].host
+        node = self._node_of(way)
+        host = node.carriers[way.value].host
         source = Address(host, ports.free_port(host))
         tokens = sipp.call_tokens(
             folder, source, caller="7916[call_number]", hold_ms=HOLD_MS, patience_ms=None, tone_hz=None, headers=()
         )
         async with asyncio.timeout(LONGEST_LOAD_SECONDS):
-            return await sipp.load(folder, source, self.node.sip, NUMBER, tokens, rate=rate, calls=calls)
+            return await sipp.load(folder, source, node.sip, NUMBER, tokens, rate=rate, calls=calls)
 
     def _server_seconds(self, way: Way) -> float:
         if way is Way.FULL:

@@ -23,7 +23,7 @@ from gateway import __version__, log, store, supervision
 from gateway.config import routingfile, settings, shipped
 from gateway.core import book, numbers, prompts, regions
 from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
-from gateway.services import dispatcher, planner, prompter, router, tracker
+from gateway.services import dispatcher, journalguard, planner, prompter, router, tracker
 from gateway.store import journal as stored_journal
 from gateway.store import outbox
 from gateway.store import routing as revisions
@@ -37,8 +37,6 @@ LOOP_SECONDS = 5.0
 """A loop that hangs for so long is killed, so that callers fail open."""
 DRAIN_SECONDS = 2.0
 STATUS_SECONDS = 1.0
-ARCHIVE_FOLDER = "archive"
-"""Below the journal's folder."""
 
 Reread = Callable[[], settings.Settings]
 """Reads the settings again; raises `settings.SettingsErrors`."""
@@ -53,6 +51,7 @@ async def run(chosen: settings.Settings, roles: frozenset[str] = ROLES, reread: 
         except (store.StoreError, OSError, regions.BadRegions) as error:
             _log.error("cannot start", error=str(error))
             return 1
+        supervision.spare_collector()
         stack.enter_context(supervision.LoopWatchdog(LOOP_SECONDS))
         asked = stack.enter_context(supervision.signals())
         roots = node.roots()
@@ -92,7 +91,12 @@ class _Books:
                 stored = await revisions.get(connection, revision)
             if stored is None:
                 return self.current
-            self._known[revision] = await asyncio.to_thread(self.parse, stored.document, revision)
+            try:
+                self._known[revision] = await asyncio.to_thread(self.parse, stored.document, revision)
+            except ValueError as error:
+                # A later version may refuse what an earlier one applied; the record must not wait for that.
+                _log.warning("an old routing revision is not readable", revision=revision, error=str(error))
+                return self.current
         return self._known[revision]
 
 
@@ -111,6 +115,7 @@ class _Node:
     ami: ami.AmiSession | None = None
     tracker: tracker.Tracker | None = None
     reader: journalfiles.JournalReader | None = None
+    guard: journalguard.JournalGuard | None = None
     dispatcher: dispatcher.Dispatcher | None = None
     prompter: prompter.Prompter | None = None
     web_runner: web.AppRunner | None = None
@@ -122,6 +127,8 @@ class _Node:
             roots["manager session"] = self.ami.run
         if self.tracker is not None:
             roots["tracker"] = self.tracker.run
+        if self.guard is not None:
+            roots["journal guard"] = self.guard.run
         if self.dispatcher is not None:
             roots["dispatcher"] = self.dispatcher.run
         if self.prompter is not None:
@@ -296,7 +303,7 @@ async def _start_calls(node: _Node, routes: router.Router, stack: AsyncExitStack
     node.reader = journalfiles.JournalReader(
         folder,
         progress=tracker.progress(files),
-        archive=folder / ARCHIVE_FOLDER,
+        archive=folder / journalfiles.ARCHIVE_FOLDER,
         live_name=chosen.asterisk.journal_name,
         rotate_bytes=chosen.journal.rotate_bytes,
         max_rows=chosen.journal.batch_rows,
@@ -315,7 +322,9 @@ async def _start_calls(node: _Node, routes: router.Router, stack: AsyncExitStack
         now_us=_now_us,
         batch_seconds=chosen.journal.batch_milliseconds / 1_000,
         archive_days=chosen.journal.archive_days,
+        with_region=chosen.caller.region,
     )
+    node.guard = journalguard.JournalGuard(folder, ballast_bytes=chosen.journal.ballast_bytes)
     if chosen.caller.region:
         # The region table takes a second to load; in the loop, callers would wait for it.
         await asyncio.to_thread(numbers.region_of, "+74951234567", "en")
@@ -441,6 +450,7 @@ def _probes(node: _Node) -> dict[str, health.Probe]:
     probes: dict[str, health.Probe] = {"routing": lambda: _routing_check(node)}
     if node.tracker is not None:
         probes["journal"] = lambda: _journal_check(node)
+        probes["journal disk"] = lambda: _journal_disk_check(node)
     if node.ami is not None:
         probes["manager"] = lambda: _manager_check(node)
     if node.prompter is not None:
@@ -472,6 +482,20 @@ def _journal_check(node: _Node) -> health.Check:
     return health.Check(True, f"{node.tracker.open_calls} calls up", facts=facts)
 
 
+def _journal_disk_check(node: _Node) -> health.Check:
+    assert node.guard is not None
+    space = node.guard.space
+    said = f"{space.free_share:.1%} free" if space else "free space not known"
+    if node.guard.problem is not None:
+        said = f"{said}, {node.guard.problem}"
+    facts: dict[str, health.Fact] = {
+        "free_bytes": space.free_bytes if space else None,
+        "total_bytes": space.total_bytes if space else None,
+        "has_ballast": node.guard.has_ballast,
+    }
+    return health.Check(node.guard.problem is None, said, is_required=False, facts=facts)
+
+
 def _manager_check(node: _Node) -> health.Check:
     assert node.ami is not None
     seen = node.ami.health
@@ -495,13 +519,14 @@ async def _events_check(node: _Node) -> health.Check:
 
 
 def _readings(node: _Node) -> metrics.Readings:
-    reader, session = node.reader, node.ami
+    reader, session, deliveries = node.reader, node.ami, node.dispatcher
     return metrics.Readings(
         active_calls=lambda: node.board.open_count,
         ami_connected=(lambda: float(session.connected.is_set())) if session else None,
         journal_lag_seconds=lambda: _behind_seconds(node),
         journal_rows=(lambda: reader.counts.rows) if reader else None,
         journal_damaged=(lambda: reader.counts.damaged) if reader else None,
+        outbox_depth=(lambda: deliveries.waiting) if deliveries else None,
         live_readers=lambda: node.board.reader_count,
         live_cut_off=lambda: node.board.cut_off_total,
     )

@@ -16,7 +16,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TextIO, cast
 
 import structlog
@@ -57,6 +57,25 @@ def call(call_id: str) -> AbstractContextManager[None]:
     return cast(AbstractContextManager[None], structlog.contextvars.bound_contextvars(call_id=call_id))
 
 
+class _Unfailing:
+    """A stream that never raises: a full disk, or a reader that went away, costs the log and not the calls."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
 def configure(
     *, format: str = "console", level: str = "info", mask_numbers: bool = True, stream: TextIO | None = None
 ) -> None:
@@ -66,7 +85,7 @@ def configure(
     """
     if format not in FORMATS or level not in LEVELS:
         raise ValueError(f"no such log format or level: {format}, {level}")
-    target = stream or sys.stderr
+    target = cast(TextIO, _Unfailing(stream or sys.stderr))
     number = getattr(logging, level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.rig import AsteriskNode, Rig
-from tests.rig.asterisk import new_folder
+from tests.rig.asterisk import installation, new_folder
 
 # DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
 POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
 
-# The tests' own: which root tree to run, where PostgreSQL is (xdist's workers read it again). Everything else of ours in the
-# environment would change what is tested.
+# Kept: the root tree to run, and where PostgreSQL is, for xdist. All else of ours would change what is tested.
 KEPT = {"DIALMARK_ASTERISK_TREE", "DIALMARK_TEST_POSTGRES"}
+
+# The same examples in every run, and none judged by how busy the machine is.
+hypothesis.settings.register_profile("dialmark", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("dialmark")
 
 for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:
     del os.environ[_name]
@@ -83,11 +88,11 @@ async def rig_of() -> AsyncIterator[Callable[[AsteriskNode], Rig]]:
 def pytest_report_header(config: pytest.Config) -> str:
     """The versions a run stands on."""
     del config
-    return f"PostgreSQL: {'yes' if POSTGRES_DSN else 'DIALMARK_TEST_POSTGRES is not set'}"
+    if POSTGRES_DSN is None:
+        postgres = "DIALMARK_TEST_POSTGRES is not set"
+    else:
+        import psycopg
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one acceptance module share a node, so they go to one xdist worker."""
-    for item in items:
-        if "acceptance" in Path(item.path).parts:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        with psycopg.connect(POSTGRES_DSN) as connection:
+            postgres = connection.info.parameter_status("server_version") or "?"
+    return f"Asterisk: {installation().version}, PostgreSQL: {postgres}, SQLite: {sqlite3.sqlite_version}"

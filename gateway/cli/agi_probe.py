@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 import uuid
@@ -59,6 +60,8 @@ async def _session(host: str, port: int, did: str, caller: str) -> dict[str, str
         await writer.drain()
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
     return dict(pair.partition("=")[::2] for pair in match[1].split(","))
 
 

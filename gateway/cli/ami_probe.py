@@ -7,8 +7,8 @@ to itself when its time is over. Only for short-lived commands.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -55,11 +55,12 @@ def interview(
 
 
 def _converse(found: Interview, host: str, port: int, user: str, secret: str, expressions: Sequence[str]) -> None:
-    with warnings.catch_warnings():
-        # Written for older Pythons: Thread.setDaemon.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # By name: type checkers would look into the folder `asterisk/` of the working copy.
-        session = import_module("asterisk.manager").Manager()
+    # pyst2 says little of a connection that fails, and leaves its socket open.
+    socket.create_connection((host, port), timeout=SECONDS / 2).close()
+    # By name: type checkers would look into the folder `asterisk/` of the working copy.
+    library = import_module("asterisk.manager")
+    # Its finaliser closes a socket that is closed already, at a time of the collector's choice.
+    session = type("Session", (library.Manager,), {"__del__": lambda _: None})()
     session.connect(host, port)
     found.title = session.title or ""
     session.login(user, secret)

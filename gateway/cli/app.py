@@ -27,7 +27,6 @@ from gateway.cli import (
 
 app = typer.Typer(
     name="dialmark",
-    help="Dialmark: a call-tracking gateway on Asterisk.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,6 +55,8 @@ def root(
 ) -> None:
     """Dialmark: a call-tracking gateway on Asterisk.
 
+    \b
+    Every listing takes --format table|json|csv, every command --help.
     Exit codes: 0 all is well, 1 a problem was found, 2 wrong arguments.
     """
     if config is not None:
@@ -63,14 +64,14 @@ def root(
         os.environ[context.CONFIG_VARIABLE] = str(config)
 
 
-app.command()(init.init)
-app.command()(service.run)
-app.command()(service.check)
-app.command()(service.health)
-app.command()(doctor.doctor)
-app.command()(routing.apply)
+app.command(short_help="Prepare this machine: settings, secrets, Asterisk.")(init.init)
+app.command(short_help="Run the daemon.")(service.run)
+app.command(short_help="Check the configuration.")(service.check)
+app.command(short_help="Ask the daemon how it is; for monitoring.")(service.health)
+app.command(short_help="Examine everything around the daemon.")(doctor.doctor)
+app.command(short_help="Put a routing file in force.")(routing.apply)
 app.add_typer(routing.app, name="routing")
-app.command()(explain.explain)
+app.command(short_help="Show the way a call would take, and why.")(explain.explain)
 app.add_typer(calls.app, name="calls")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(recordings.app, name="recordings")
@@ -78,5 +79,5 @@ app.add_typer(retention.app, name="retention")
 app.command()(erase.erase)
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
-app.command()(verify.verify)
-app.command()(verify.replay)
+app.command(short_help="Prove that every call is one record.")(verify.verify)
+app.command(short_help="Make records from the journal again.")(verify.replay)

@@ -40,16 +40,16 @@ SEARCHED_FOR_PREFIX = 10_000
 """How many of the latest calls `show` looks through for the beginning of an id."""
 
 COLUMNS = (
-    output.Column("call_id", "Call", table_key="short_id"),
-    output.Column("started_at", "Started", table_key="started"),
+    output.Column("call_id", "Call", table_key="short_id", is_whole=True),
+    output.Column("started_at", "Started", table_key="started", is_whole=True),
     output.Column("direction"),
-    output.Column("caller", "Caller"),
-    output.Column("did", "Number"),
+    output.Column("caller", "Caller", is_whole=True),
+    output.Column("did", "Number", is_whole=True),
     output.Column("source", "Source"),
     output.Column("campaign"),
     output.Column("route"),
     output.Column("route_source"),
-    output.Column("outcome", "Outcome", table_key="ending"),
+    output.Column("outcome", "Outcome", table_key="ending", is_whole=True),
     output.Column("cause"),
     output.Column("missed"),
     output.Column("agent", "Agent"),
@@ -57,7 +57,7 @@ COLUMNS = (
     output.Column("answered_at"),
     output.Column("ended_at"),
     output.Column("ended_by"),
-    output.Column("wait_seconds", "Wait", is_number=True),
+    output.Column("wait_seconds"),
     output.Column("ring_seconds"),
     output.Column("talk_seconds", "Talk", is_number=True),
     output.Column("hold_seconds"),
@@ -80,7 +80,7 @@ Agent = Annotated[str | None, typer.Option("--agent", help="Key of the agent who
 Direction = Annotated[str | None, typer.Option("--direction", help="inbound or outbound.")]
 
 
-@app.command("list")
+@app.command("list", short_help="List calls, newest first.")
 def list_calls(
     since: Since = None,
     until: Until = None,
@@ -98,17 +98,16 @@ def list_calls(
 ) -> None:
     """List calls, newest first. Times of the table are those of the first site.
 
+    \b
     Examples:
-
         dialmark calls list --since today --missed
-
         dialmark calls list --source google-ads --since 7d --format csv > week.csv
     """
     asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction)
     context.run(_list(context.settings(config), asked, limit, after, form))
 
 
-@app.command()
+@app.command(short_help="Show one record.")
 def show(
     call_id: Annotated[str, typer.Argument(help="The call id, or its beginning.", metavar="ID")],
     form: context.Format = output.Format.TABLE,
@@ -128,7 +127,7 @@ def show(
             print(recordtext.render(record, zone, state=row.state))
 
 
-@app.command()
+@app.command(short_help="List the calls that are up.")
 def live(
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
@@ -138,7 +137,7 @@ def live(
     _print(rows, zone, form, nothing="No call is up.")
 
 
-@app.command()
+@app.command(short_help="Write all matching records.")
 def export(
     since: Since = None,
     until: Until = None,
@@ -157,7 +156,9 @@ def export(
 ) -> None:
     """Write all matching records, newest first: JSON lines, or CSV. Any number of calls takes the same memory.
 
-    Example: dialmark calls export --since 2026-11-01 --until 2026-12-01 -o november.jsonl
+    \b
+    Example:
+        dialmark calls export --since 2026-11-01 --until 2026-12-01 -o november.jsonl
     """
     asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction)
     count = context.run(_export(context.settings(config), asked, to, form))
@@ -165,7 +166,7 @@ def export(
         output.note(f"{count} calls written to {to}.")
 
 
-@app.command()
+@app.command(short_help="Print calls as they end.")
 def tail(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="Ended calls to begin with.")] = 10,
@@ -174,10 +175,9 @@ def tail(
 ) -> None:
     """Print the latest calls that ended, one line each, and with -f each further one as it is stored.
 
+    \b
     Examples:
-
         dialmark calls tail -f
-
         dialmark calls tail -f --format json | jq .outcome
     """
     from gateway.cli import following
@@ -346,7 +346,7 @@ def _columns(row: stored_calls.CallRow, zone: tzinfo) -> dict[str, Any]:
         "answered_at": moments.rfc3339(row.answered_us),
         "ended_at": moments.rfc3339(row.ended_us),
         "short_id": row.call_id[:SHORT_ID],
-        "started": moments.shown(row.started_us, zone),
+        "started": f"{moments.moment(row.started_us).astimezone(zone):%m-%d %H:%M:%S}",
         "ending": row.outcome or row.state,
     }
 

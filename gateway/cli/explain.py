@@ -29,10 +29,9 @@ def explain(
 
     Asks the same code and the same history as the daemon, and shows what happens when the daemon is down.
 
+    \b
     Examples:
-
         dialmark explain +74990000001
-
         dialmark explain 84990000001 --from +79161234567 --at 2026-11-22T03:00
     """
     context.run(_explain(context.settings(config), number, caller, at, trunk, form))

@@ -83,6 +83,7 @@ async def _follow(database: store.Database, seen: int, printer: _Printer) -> Non
             output.note(f"waiting for the database: {error}")
             events = []
         if len(events) < PAGE:
+            output.refuse_lost_reader()
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -49,7 +49,9 @@ def init(
     Shows all of it as a diff and writes nothing, unless --write is given; then each changed file of Asterisk is
     backed up beside itself. What is there already is kept: running it again changes nothing.
 
-    Example: dialmark init --asterisk-dir /etc/asterisk
+    \b
+    Example:
+        dialmark init --asterisk-dir /etc/asterisk
     """
     etc = _asterisk_folder(asterisk_dir)
     work = _prepared(config_dir.absolute(), state_dir.absolute(), etc, legacy_journal, is_dry=not write)
@@ -68,6 +70,7 @@ def init(
     with contextlib.suppress(OSError):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     token = context.run(_database(work.settings_path))
+    _give_to_daemon(state_dir, config_dir)
     print(f"{len(work.changes)} files written." if work.changes else _NOTHING)
     if token is not None:
         print(f"Token for the API and the page's login, shown only now:\n{token}")
@@ -264,6 +267,19 @@ def _make_folders(work: _Work) -> None:
         os.chown(work.generated, -1, work.generated.parent.stat().st_gid)
     except OSError as error:
         output.note(f"{work.generated}: {error.strerror}: make it yourself, writable for the daemon")
+
+
+def _give_to_daemon(state: Path, config: Path) -> None:
+    """What root made, the daemon must write (its state) or read (its secrets), where there is a user of its name."""
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(LookupError, OSError):
+        for path in (state, *state.iterdir()):
+            if path.stat().st_uid == 0:
+                shutil.chown(path, user="dialmark", group="dialmark")
+        for path in config.iterdir():
+            if path.stat().st_gid == 0:
+                shutil.chown(path, group="dialmark")
 
 
 async def _database(settings_path: Path) -> str | None:

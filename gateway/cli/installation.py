@@ -197,6 +197,11 @@ def _sip(made: Installation, etc: Path, choices: Choices) -> None:
     if text is not None and "pjsip_custom.conf" in text and (etc / "pjsip_custom.conf").exists():
         name = "pjsip_custom.conf"
     _include(made, etc / name, "dialmark_pjsip.conf", folder=choices.generated)
+    if not _has_section(text or "", "dialmark-tcp"):
+        made.notices.append(
+            "pjsip.conf keeps its transports: trunks over UDP use whichever there is, those over TCP or TLS "
+            "need one named dialmark-tcp or dialmark-tls (asterisk/pjsip_transport.conf has examples)"
+        )
 
 
 def _manager(made: Installation, etc: Path, choices: Choices) -> None:

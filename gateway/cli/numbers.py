@@ -11,7 +11,6 @@ from gateway.cli import context, failures, output
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from gateway import store
     from gateway.config.settings import Settings
     from gateway.core import book
 
@@ -35,7 +34,7 @@ def _group() -> None:
     """Tracking numbers."""
 
 
-@app.command("list")
+@app.command("list", short_help="List the tracking numbers in force.")
 def list_numbers(
     route: Annotated[str | None, typer.Option("--route", help="Only of this route.", metavar="KEY")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only of this source.", metavar="KEY")] = None,
@@ -47,10 +46,9 @@ def list_numbers(
 ) -> None:
     """List the tracking numbers in force: where they lead, how many calls they had, when the last one came.
 
+    \b
     Examples:
-
         dialmark numbers list --source radio
-
         dialmark numbers list --silent-since 30d
     """
     rows = context.run(_list(context.settings(config), route, source, silent_since))
@@ -61,6 +59,7 @@ async def _list(
     settings: Settings, route: str | None, source: str | None, silent_since: str | None
 ) -> list[dict[str, Any]]:
     from gateway.cli import moments
+    from gateway.store import calls
 
     async with context.database(settings) as database:
         in_force = await context.book_in_force(database)
@@ -73,12 +72,14 @@ async def _list(
         if silent_since is not None:
             silent_us = moments.micros(moments.parse(silent_since, "--silent-since", now=context.now(), zone=zone))
         rows = []
+        async with database.read() as connection:
+            rang = await calls.by_number(connection)
         for number in in_force.tracking_numbers.values():
             if route not in (None, number.route) or source not in (None, number.source):
                 continue
-            row, last_us = await _row(database, number, zone)
+            count, last_us = rang.get(number.number, (0, None))
             if silent_us is None or last_us is None or last_us < silent_us:
-                rows.append(row)
+                rows.append(_row(number, count, last_us, zone))
     return rows
 
 
@@ -87,18 +88,10 @@ def _refuse_unknown(key: str | None, known: Any, option: str) -> None:
         raise failures.Misuse(f"{option}: there is no '{key[:40]}'; there are {', '.join(list(known)[:20]) or 'none'}")
 
 
-async def _row(
-    database: store.Database, number: book.TrackingNumber, zone: tzinfo
-) -> tuple[dict[str, Any], int | None]:
+def _row(number: book.TrackingNumber, count: int, last_us: int | None, zone: tzinfo) -> dict[str, Any]:
     from gateway.cli import moments
-    from gateway.store import calls
 
-    wanted = calls.CallFilter(did=number.number, direction="inbound")
-    async with database.read() as connection:
-        by_day = await calls.count_by_day(connection, wanted)
-        latest = await calls.list_calls(connection, wanted, limit=1)
-    last_us = latest.calls[0].started_us if latest.calls else None
-    row = {
+    return {
         "number": number.number,
         "kind": number.kind.value,
         "route": number.route,
@@ -106,8 +99,7 @@ async def _row(
         "campaign": number.campaign,
         "label": number.label,
         "concurrency_limit": number.concurrency_limit,
-        "calls": sum(by_day.values()),
+        "calls": count,
         "last_call_at": moments.rfc3339(last_us),
         "last_call": moments.shown(last_us, zone),
     }
-    return row, last_us

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 
 class Format(StrEnum):
@@ -35,6 +35,8 @@ class Column:
     is_number: bool = False
     table_key: str = ""
     """Row key whose value the table shows instead, where people read another form than programs."""
+    is_whole: bool = False
+    """Never broken over two lines in a narrow terminal; the other columns give way."""
 
 
 def listing(
@@ -62,9 +64,11 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    # One blank between columns on a terminal, where 80 must do; two where a program may split at them.
+    drawn = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=sys.stdout.isatty())
     for column in columns:
-        drawn.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        drawn.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.is_whole)
     for row in rows:
         cells = [row.get(column.table_key or column.key) for column in columns]
         drawn.add_row(*(Text(plain(_cell(cell))) for cell in cells))
@@ -136,3 +140,18 @@ def _spreadsheet_safe(value: Value) -> str:
 def flush() -> None:
     """Push what was printed to whoever reads the pipe."""
     sys.stdout.flush()
+
+
+def refuse_lost_reader() -> None:
+    """Raises BrokenPipeError when whoever read our output has gone, also while there is nothing to write."""
+    import select
+
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        # Not a file: somebody collects the output in memory.
+        return
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if any(event & select.POLLERR for _, event in poll.poll(0)):
+        raise BrokenPipeError

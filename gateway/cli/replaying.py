@@ -140,6 +140,7 @@ class _Work:
 
     def __init__(self, settings: Settings, database: store.Database, result: Result, write: bool) -> None:
         self._node = settings.node.name
+        self._with_region = settings.caller.region
         self._targets = [dispatcher.TARGET] if settings.events.jsonl_path is not None else []
         self._database = database
         self._result = result
@@ -192,6 +193,7 @@ class _Work:
                 saved=known,
                 calls_before=known.calls_before if known else before.get(facts.call_id),
                 now_us=moments.micros(context.now()),
+                with_region=self._with_region,
             )
             if made is None:
                 self._result.same += 1

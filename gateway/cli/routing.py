@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.core import book
     from gateway.store import routing as revisions
 
-app = typer.Typer(help="The routing file's revisions: export, history, roll back, compare.", no_args_is_help=True)
+app = typer.Typer(help="Revisions of the routing file.", no_args_is_help=True)
 
 By = Annotated[str | None, typer.Option("--by", help="Who applies it. [default: your login name]", metavar="NAME")]
 Comment = Annotated[str, typer.Option("--comment", help="Why, for `routing history`.", metavar="TEXT")]
@@ -36,10 +36,9 @@ def apply(
 
     A file with errors is refused whole, with all of them. The daemon takes a revision up within a second.
 
+    \b
     Examples:
-
         dialmark apply routing.toml --dry-run
-
         dialmark apply routing.toml --comment "radio campaign"
     """
     text = _read(file)
@@ -94,7 +93,7 @@ async def _apply(settings: Settings, wanted: _Application) -> None:
     print(f"Revision {stored} applied.")
 
 
-@app.command()
+@app.command(short_help="Print a revision as it was applied.")
 def export(
     revision: Annotated[int | None, typer.Option("--revision", help="[default: the latest]", metavar="N")] = None,
     to: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. [default: stdout]")] = None,
@@ -102,7 +101,9 @@ def export(
 ) -> None:
     """Print a revision as it was applied, comments included, marked with its number for the next `apply`.
 
-    Example: dialmark routing export -o routing.toml
+    \b
+    Example:
+        dialmark routing export -o routing.toml
     """
     from gateway.cli import revisions as documents
 
@@ -119,7 +120,7 @@ def export(
     output.note(f"Revision {found.revision} written to {to}.")
 
 
-@app.command()
+@app.command(short_help="List revisions, newest first.")
 def history(
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000)] = 20,
     form: context.Format = output.Format.TABLE,
@@ -152,7 +153,7 @@ def history(
     output.listing(rows, columns, form, nothing="No revision yet: `dialmark apply routing.toml` makes the first.")
 
 
-@app.command()
+@app.command(short_help="Put an old revision in force again.")
 def rollback(
     revision: Annotated[int, typer.Argument(help="The revision to return to.", metavar="N")],
     by: By = None,
@@ -161,14 +162,16 @@ def rollback(
 ) -> None:
     """Put an old revision in force again, as a new revision with the old text.
 
-    Example: dialmark routing rollback 41 --comment "the new hours were wrong"
+    \b
+    Example:
+        dialmark routing rollback 41 --comment "the new hours were wrong"
     """
     settings = context.settings(config)
     stored = context.run(_rollback(settings, revision, by or _login(), comment or f"rollback to revision {revision}"))
     print(f"Revision {stored} applied: it says what revision {revision} said.")
 
 
-@app.command()
+@app.command(short_help="Show what changed between two revisions.")
 def diff(
     old: Annotated[int, typer.Argument(help="The older revision.", metavar="A")],
     new: Annotated[int | None, typer.Argument(help="The newer one. [default: the latest]", metavar="[B]")] = None,

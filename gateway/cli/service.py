@@ -12,6 +12,9 @@ import typer
 from gateway.cli import context, failures, output
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from gateway.config.settings import Settings
 
 ROLES = ("calls", "web", "worker")
@@ -49,7 +52,18 @@ def run(
         format=settings.logging.format, level=settings.logging.level, mask_numbers=settings.logging.mask_numbers
     )
     work = daemon.run(settings, frozenset(chosen), lambda: reading.load(config, os.environ))
-    raise typer.Exit(asyncio.run(work))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        raise typer.Exit(runner.run(work))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed (`pip install dialmark[fast]`), else the standard one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def check(

@@ -39,7 +39,7 @@ COLUMNS = (
 )
 
 
-@app.command()
+@app.command(short_help="Make a token.")
 def add(
     name: Annotated[str, typer.Argument(help="For the list and the log.", metavar="NAME")],
     scope: Annotated[
@@ -53,7 +53,9 @@ def add(
 ) -> None:
     """Make a token and print it. It cannot be shown again: only its hash is stored.
 
-    Example: dialmark token add crm --scope calls:read --expires 365
+    \b
+    Example:
+        dialmark token add crm --scope calls:read --expires 365
     """
     scopes = {part for one in scope or () for part in one.split(",")}
     if not scopes:
@@ -67,7 +69,7 @@ def add(
     output.note("Keep it now: it cannot be shown again.")
 
 
-@app.command("list")
+@app.command("list", short_help="List tokens.")
 def list_tokens(
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
@@ -77,7 +79,7 @@ def list_tokens(
     output.listing(rows, COLUMNS, form, nothing="No token yet: `dialmark token add NAME --scope admin` makes one.")
 
 
-@app.command()
+@app.command(short_help="End a token at once.")
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     config: context.Config = context.DEFAULT_CONFIG,

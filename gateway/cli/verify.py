@@ -38,7 +38,9 @@ def verify(
     Reads the journal and its archive (14 days). Exits 1 when a record is missing, doubled or invented, or when calls
     wait to be read for more than a minute.
 
-    Example: dialmark verify --since yesterday
+    \b
+    Example:
+        dialmark verify --since yesterday
     """
     balance, damaged, zone = context.run(_verify(context.settings(config), since, until))
     now_us = _now_us()
@@ -81,7 +83,9 @@ def replay(
     With --write the new and changed ones are stored; doing it twice changes nothing, and no event goes out twice.
     Give all files of the span at once: a call whose rows are not all there is left out.
 
-    Example: dialmark replay /var/log/asterisk/cel-custom/archive/*.gz
+    \b
+    Example:
+        dialmark replay /var/log/asterisk/cel-custom/archive/*.gz
     """
     from gateway.cli import replaying
 
@@ -112,9 +116,9 @@ def _existing(paths: list[Path]) -> list[Path]:
 
 def archive_folder(settings: Settings) -> Path:
     """Where the daemon keeps passed journals."""
-    from gateway import daemon
+    from gateway.pbx import journalfiles
 
-    return settings.asterisk.journal_dir / daemon.ARCHIVE_FOLDER
+    return settings.asterisk.journal_dir / journalfiles.ARCHIVE_FOLDER
 
 
 async def _verify(settings: Settings, since: str | None, until: str | None) -> tuple[conservation.Balance, int, tzinfo]:

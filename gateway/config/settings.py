@@ -90,6 +90,9 @@ def _host(host: str) -> str:
 def _file_name(name: str) -> str:
     if not name or "/" in name or name.startswith("."):
         raise ValueError("must be a file name without folder")
+    if "ballast".startswith(name):
+        # What begins with the journal's name is read as journal.
+        raise ValueError("must not be the beginning of `ballast`, a file of ours beside it")
     return name
 
 
@@ -252,10 +255,15 @@ class Journal(Section):
         14, description="Days for which passed journals are kept, compressed, for `verify` and `replay`."
     )
     batch_milliseconds: Annotated[int, Field(strict=True, ge=1, le=5_000)] = Field(
-        100, description="Milliseconds after which the rows read so far are committed as one transaction."
+        400, description="Milliseconds after which the rows read so far are committed as one transaction."
     )
     batch_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
-        500, description="Rows after which they are committed at once; bounds memory while catching up."
+        1_500, description="Rows after which they are committed at once; bounds memory while catching up."
+    )
+    ballast_bytes: Annotated[int, Field(strict=True, ge=0)] = Field(
+        67_108_864,
+        description="Bytes of the file that holds space in the journal's folder and is freed below 5 % of free space, "
+        "so that rows fit until you have made space; 0 for none.",
     )
 
 

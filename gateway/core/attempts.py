@@ -283,6 +283,9 @@ def _own_outcome(step: story.Step, leg: story.Channel, codes: Mapping[str, int])
         return outcomes.of_sip_code(code, rang=rang)
     if len(miss.get("x", "")) >= CODES_CUT or (is_alone and (rang or miss.get("p"))):
         return AttemptOutcome.NO_ANSWER
+    if is_alone and miss.get("st") == "BUSY":
+        # 302: Asterisk keeps the code to itself, and often takes the leg down before its cause is set.
+        return AttemptOutcome.BUSY
     # Not one answer, not even 180: the second time-out of Dial, or an address where nobody is.
     return AttemptOutcome.UNREACHABLE
 

@@ -41,11 +41,15 @@ _SECOND = 1_000_000
 
 
 class Direction(StrEnum):
+    """Seen from the business: a call to a tracking number, or one of its people's to the outside (R56, R84)."""
+
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
 
 class EndedBy(StrEnum):
+    """Who hung up; `system` is the dialplan or an operator, `crash` an Asterisk that was gone."""
+
     CALLER = "caller"
     AGENT = "agent"
     SYSTEM = "system"

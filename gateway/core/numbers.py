@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumber
+from phonenumbers.phonenumberutil import is_number_type_geographical
 
 from gateway.core import book
 
@@ -52,7 +53,7 @@ class NationalPrefixes:
 
 
 class _Geocoder(Protocol):
-    def description_for_number(self, numobj: PhoneNumber, lang: str) -> str: ...
+    def description_for_valid_number(self, numobj: PhoneNumber, lang: str) -> str: ...
 
     def country_name_for_number(self, numobj: PhoneNumber, lang: str) -> str: ...
 
@@ -128,10 +129,14 @@ def region_of(e164: str, language: str) -> str | None:
     None for mobiles and for numbers that only tell their country. The first call loads 100 MB and takes a second.
     """
     number = _parsed(e164, None)
-    if number is None or not phonenumbers.is_valid_number(number):
+    if number is None:
+        return None
+    kind = phonenumbers.number_type(number)
+    # First what is cheap: most callers are mobiles. An unknown kind is that of a number nobody was given.
+    if not is_number_type_geographical(kind, number.country_code or 0):
         return None
     geocoder = _geocoder()
-    name = geocoder.description_for_number(number, language)
+    name = geocoder.description_for_valid_number(number, language)
     return name if name and name != geocoder.country_name_for_number(number, language) else None
 
 
@@ -210,6 +215,8 @@ def _user_part(raw: str) -> str:
     return text.partition("@")[0].partition(";")[0].strip(" ")
 
 
+# Country and region of a caller are asked one after the other. Never change a number that comes from here.
+@lru_cache(maxsize=1_024)
 def _parsed(text: str, country: str | None) -> PhoneNumber | None:
     if country is not None and not is_country(country):
         return None

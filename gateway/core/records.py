@@ -132,8 +132,13 @@ def timestamp(at_us: int | None) -> str | None:
     """RFC 3339 in UTC with milliseconds: `2026-11-21T22:18:10.101Z`."""
     if at_us is None:
         return None
-    moment = _EPOCH + timedelta(microseconds=at_us)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    seconds, microseconds = divmod(at_us, 1_000_000)
+    return f"{_to_the_second(seconds)}.{microseconds // 1_000:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ from gateway.core import book, numbers
 CONTEXTS_FILE_NAME = "dialmark_trunks.conf"
 PJSIP_FILE_NAME = "dialmark_pjsip.conf"
 
+_NAMES = ("_[A-Za-z].", "s")
+"""Request URIs without a number: an account's name, the contact that we registered. The pattern takes two characters at
+least, since one letter may be an extension of Asterisk's own (h, i, T)."""
+
 Secret = Callable[[str], str]
 """Turns a reference (`file:PATH` or `env:NAME`) into the secret it names."""
 
@@ -118,11 +122,16 @@ def _entry_context(trunk: book.Trunk) -> Iterator[str]:
     yield f"[dialmark-from-{trunk.key}]"
     if trunk.did_from is book.DidSource.RURI:
         yield from _did_extensions(trunk, prefix="")
+        # A name where the number should be: the call still gets a record, and the site's default destination.
+        for pattern in _NAMES:
+            yield f"exten => {pattern},1,Goto(dialmark-caller-{trunk.key},000,1)"
     else:
         header = "To" if trunk.did_from is book.DidSource.TO else "P-Called-Party-ID"
         # Whatever the request URI says (an account's name, the registered contact), the number is in the header.
-        for pattern in ("_+X!", "_X!", f"line-{trunk.key}", "s"):
+        for pattern in ("_+X!", "_X!", *_NAMES):
             yield f"exten => {pattern},1,Set(DM_HEADER=${{PJSIP_HEADER(read,{header})}})"
+            # What stands before the last < is a display name, which may hold anything.
+            yield " same => n,Set(DM_HEADER=${CUT(DM_HEADER,<,${FIELDQTY(DM_HEADER,<)})})"
             number = "${FILTER(+0-9,${CUT(CUT(DM_HEADER,@,1),:,2)})}"
             yield f" same => n,Goto(dialmark-did-{trunk.key},d{number},1)"
         yield ""

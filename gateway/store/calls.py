@@ -195,9 +195,13 @@ async def save(tx: store.Transaction, calls: Sequence[CallRow]) -> None:
             await tx.execute(schema.attempts.insert(), rows)
 
 
+_STORED_HASHES = select(schema.calls.c.call_id, schema.calls.c.attempts_hash).where(
+    schema.calls.c.call_id.in_(bindparam("call_ids", expanding=True))
+)
+
+
 async def _stored_hashes(tx: store.Transaction, call_ids: Collection[str]) -> dict[str, str]:
-    table = schema.calls
-    found = await tx.execute(select(table.c.call_id, table.c.attempts_hash).where(table.c.call_id.in_(call_ids)))
+    found = await tx.execute(_STORED_HASHES, {"call_ids": list(call_ids)})
     return {row.call_id: row.attempts_hash for row in found}
 
 
@@ -233,20 +237,21 @@ def _call(row: Row[*tuple[Any, ...]]) -> CallRow:
     return CallRow(*values)
 
 
+_SAVED = select(
+    schema.calls.c.call_id,
+    schema.calls.c.revision,
+    schema.calls.c.content_hash,
+    schema.calls.c.announced,
+    schema.calls.c.state,
+    schema.calls.c.calls_before,
+).where(schema.calls.c.call_id.in_(bindparam("call_ids", expanding=True)))
+
+
 async def saved(connection: store.Connection, call_ids: Collection[str]) -> dict[str, Saved]:
     """What is stored of these calls, by call id; unknown ones are absent."""
-    table = schema.calls
-    query = select(
-        table.c.call_id,
-        table.c.revision,
-        table.c.content_hash,
-        table.c.announced,
-        table.c.state,
-        table.c.calls_before,
-    )
     found: dict[str, Saved] = {}
     for chunk in statements.chunks(list(call_ids)):
-        for row in await connection.execute(query.where(table.c.call_id.in_(chunk))):
+        for row in await connection.execute(_SAVED, {"call_ids": list(chunk)}):
             announced = frozenset(row.announced.split())
             found[row.call_id] = Saved(row.revision, row.content_hash, announced, row.state, row.calls_before)
     return found
@@ -337,6 +342,17 @@ _LAST_ANSWER = (
     .order_by(schema.calls.c.started_us.desc())
     .limit(1)
 )
+
+
+async def by_number(connection: store.Connection) -> dict[str, tuple[int, int]]:
+    """For each tracking number that ever rang: inbound calls, and when the last one started. One scan of an index."""
+    table = schema.calls
+    statement = (
+        select(table.c.did, func.count(), func.max(table.c.started_us))
+        .where(table.c.direction == "inbound")
+        .group_by(table.c.did)
+    )
+    return {did: (count, last_us) for did, count, last_us in await connection.execute(statement)}
 
 
 async def calls_before(connection: store.Connection, caller: str, at_us: int) -> int:

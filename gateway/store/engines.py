@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from gateway.store import errors
+from gateway.store import errors, onehop
 
 BUSY_SECONDS = 5.0
 """How long a writer of another process is waited for: far above a batch (20 ms), below the watchdog's patience."""
@@ -85,10 +85,8 @@ class SqliteFile:
 
         async def connect() -> aiosqlite.Connection:
             mode = "rw" if is_writer else "ro"
-            connection = aiosqlite.connect(
+            connection = onehop.connect(
                 f"file:{quote(str(self.path))}?mode={mode}",
-                uri=True,
-                isolation_level=None,
                 timeout=BUSY_SECONDS if busy_seconds is None else busy_seconds,
             )
             # A thread that hangs in a system call must not keep the process from ending.
@@ -174,6 +172,8 @@ def postgres(url: URL, *, size: int) -> AsyncEngine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 5,
+            # A SQL_ASCII database (cluster made with locale C) would hand out bytes for text.
+            "client_encoding": "UTF8",
             "application_name": "dialmark",
             "options": _POSTGRES_SETTINGS,
             "keepalives_idle": 30,

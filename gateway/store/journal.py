@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import case, delete, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, func, or_, select, update
 
 from gateway import store
 from gateway.store import schema, statements
@@ -55,7 +55,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class OpenRow:
-    """One raw row of a call that is not over. `offset` is where it begins; `group` is the key it is folded by."""
+    """Raw rows of a call that is not over, as lines. `offset` is where the first begins; `group` is the key they are
+    folded by."""
 
     file_id: int
     offset: int
@@ -167,6 +168,22 @@ async def position(connection: store.Connection, node: str) -> Position | None:
     return None if row is None else Position(row.file_id, row.file_offset)
 
 
+_READ_UP_TO = (
+    update(schema.journal_files)
+    .where(schema.journal_files.c.file_id == bindparam("of_file"))
+    .values(
+        size=bindparam("read"),
+        last_row_us=func.coalesce(bindparam("row_us"), schema.journal_files.c.last_row_us),
+    )
+)
+
+
+async def set_progress(tx: store.Transaction, node: str, at: Position, last_row_us: int | None) -> None:
+    """Remembers where reading goes on, and the time of the last row before; None leaves that."""
+    await tx.execute(_READ_UP_TO, {"of_file": at.file_id, "read": at.offset, "row_us": last_row_us})
+    await set_position(tx, node, at)
+
+
 async def set_position(tx: store.Transaction, node: str, at: Position) -> None:
     """Remembers where reading goes on."""
     row = {"node": node, "file_id": at.file_id, "file_offset": at.offset}
@@ -182,11 +199,16 @@ async def add_open_rows(tx: store.Transaction, node: str, rows: Sequence[OpenRow
     await statements.insert_new(tx, schema.open_rows, parameters)
 
 
+_DELETE_OPEN_ROWS = delete(schema.open_rows).where(
+    schema.open_rows.c.node == bindparam("of_node"),
+    schema.open_rows.c.group_key.in_(bindparam("groups", expanding=True)),
+)
+
+
 async def delete_open_rows(tx: store.Transaction, node: str, groups: Collection[str]) -> None:
     """Drops the rows of these groups: their calls are over and stored."""
-    table = schema.open_rows
     for chunk in statements.chunks(list(groups)):
-        await tx.execute(delete(table).where(table.c.node == node, table.c.group_key.in_(chunk)))
+        await tx.execute(_DELETE_OPEN_ROWS, {"of_node": node, "groups": list(chunk)})
 
 
 async def open_rows(connection: store.Connection, node: str) -> list[OpenRow]:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from gateway import store
 from gateway.store import schema, statements
@@ -83,6 +86,14 @@ async def _postpone_younger(tx: store.Transaction, delivery: Delivery, until_us:
     await tx.execute(update(_DELIVERIES).where(younger).values(due_us=until_us))
 
 
+@cache
+def _insert_events(dialect: str) -> ReturningInsert[tuple[int, str | None, int]]:
+    statement = sqlite.insert(_EVENTS) if dialect == "sqlite" else postgresql.insert(_EVENTS)
+    return statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(
+        _EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.created_us
+    )
+
+
 async def add(tx: store.Transaction, events: Sequence[Event], targets: Collection[str]) -> int:
     """Writes events with a delivery to each target; events already there are left alone. Returns how many were new.
 
@@ -90,9 +101,8 @@ async def add(tx: store.Transaction, events: Sequence[Event], targets: Collectio
     """
     new: list[tuple[int, str | None, int]] = []
     for chunk in statements.chunks(events):
-        statement = statements.insert(tx, _EVENTS).on_conflict_do_nothing(index_elements=["event_id"])
         inserted = await tx.execute(
-            statement.returning(_EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.created_us),
+            _insert_events(tx.dialect.name),
             [{name: getattr(event, name) for name in _EVENT_FIELDS} for event in chunk],
         )
         new += [(row.seq, row.call_id, row.created_us) for row in inserted]
@@ -106,31 +116,65 @@ async def add(tx: store.Transaction, events: Sequence[Event], targets: Collectio
     return len(new)
 
 
-async def claim(tx: store.Transaction, target: str, *, limit: int, now_us: int, lease_us: int) -> list[Delivery]:
-    """Claims what is due for a target, oldest first, at most one event of each call. Commit before delivering."""
-    older = _DELIVERIES.alias("older")
-    waits_for_older = exists().where(
-        older.c.call_id == _DELIVERIES.c.call_id,
-        older.c.target == _DELIVERIES.c.target,
-        older.c.seq < _DELIVERIES.c.seq,
-        older.c.due_us.is_not(None),
+# Statements that run many times a second are built once: building one costs as much as running it.
+_OLDER = _DELIVERIES.alias("older")
+_WAITS_FOR_OLDER = exists().where(
+    _OLDER.c.call_id == _DELIVERIES.c.call_id,
+    _OLDER.c.target == _DELIVERIES.c.target,
+    _OLDER.c.seq < _DELIVERIES.c.seq,
+    _OLDER.c.due_us.is_not(None),
+)
+_IS_DUE = (_DELIVERIES.c.target == bindparam("of_target"), _DELIVERIES.c.due_us <= bindparam("now_us"))
+_ALL_DUE = (
+    select(_DELIVERIES.c.seq, _DELIVERIES.c.attempts, *(_EVENTS.c[name] for name in _EVENT_FIELDS))
+    .join(_EVENTS, _EVENTS.c.seq == _DELIVERIES.c.seq)
+    .where(*_IS_DUE)
+    .order_by(_DELIVERIES.c.seq)
+    .limit(bindparam("most"))
+    # PostgreSQL only: what another process is claiming now is passed over. SQLite has one writer at a time.
+    .with_for_update(skip_locked=True, of=_DELIVERIES)
+)
+_DUE = _ALL_DUE.where(~_WAITS_FOR_OLDER)
+# Older ones that are due as well come along, before it.
+_DUE_IN_ORDER = _ALL_DUE.where(~_WAITS_FOR_OLDER.where(_OLDER.c.due_us > bindparam("now_us")))
+_TAKE = (
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.target == bindparam("of_target"),
+        _DELIVERIES.c.seq.in_(bindparam("seqs", expanding=True)),
     )
-    query = (
-        select(_DELIVERIES.c.seq, _DELIVERIES.c.attempts, *(_EVENTS.c[name] for name in _EVENT_FIELDS))
-        .join(_EVENTS, _EVENTS.c.seq == _DELIVERIES.c.seq)
-        .where(_DELIVERIES.c.target == target, _DELIVERIES.c.due_us <= now_us, ~waits_for_older)
-        .order_by(_DELIVERIES.c.seq)
-        .limit(limit)
-        # PostgreSQL only: what another process is claiming now is passed over. SQLite has one writer at a time.
-        .with_for_update(skip_locked=True, of=_DELIVERIES)
+    .values(
+        state="claimed",
+        due_us=bindparam("lease_end_us"),
+        claim=bindparam("by"),
+        attempts=_DELIVERIES.c.attempts + 1,
     )
-    rows = (await tx.execute(query)).all()
+)
+_SETTLE = (
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.target == bindparam("of_target"),
+        _DELIVERIES.c.claim == bindparam("by"),
+        _DELIVERIES.c.seq.in_(bindparam("seqs", expanding=True)),
+    )
+    .values(state="done", due_us=None, claim=None, settled_us=bindparam("at_us"), last_error=None)
+)
+
+
+async def claim(
+    tx: store.Transaction, target: str, *, limit: int, now_us: int, lease_us: int, in_order: bool = False
+) -> list[Delivery]:
+    """Claims what is due for a target, oldest first, at most one event of each call. Commit before delivering.
+
+    `in_order`: several events of a call may come, for a target that takes all of the list in its order or nothing.
+    """
+    asked = {"of_target": target, "now_us": now_us, "most": limit}
+    rows = (await tx.execute(_DUE_IN_ORDER if in_order else _DUE, asked)).all()
     if not rows:
         return []
     claim = str(uuid4())
-    taken = _DELIVERIES.c.seq.in_([row.seq for row in rows])
-    change = {"state": "claimed", "due_us": now_us + lease_us, "claim": claim, "attempts": _DELIVERIES.c.attempts + 1}
-    await tx.execute(update(_DELIVERIES).where(_DELIVERIES.c.target == target, taken).values(change))
+    taken = {"of_target": target, "seqs": [row.seq for row in rows], "lease_end_us": now_us + lease_us, "by": claim}
+    await tx.execute(_TAKE, taken)
     return [Delivery(_event(row), row.seq, target, row.attempts + 1, claim) for row in rows]
 
 
@@ -142,13 +186,12 @@ async def extend(tx: store.Transaction, delivery: Delivery, *, until_us: int) ->
 
 async def settle(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_us: int) -> int:
     """Marks claimed deliveries done. Returns how many of the claims still held."""
-    done = {"state": "done", "due_us": None, "claim": None, "settled_us": now_us, "last_error": None}
     settled = 0
     for target, claim in sorted({(delivery.target, delivery.claim) for delivery in deliveries}):
         seqs = [one.seq for one in deliveries if one.claim == claim and one.target == target]
         for chunk in statements.chunks(seqs):
-            held = (_DELIVERIES.c.target == target, _DELIVERIES.c.claim == claim, _DELIVERIES.c.seq.in_(chunk))
-            settled += (await tx.execute(update(_DELIVERIES).where(*held).values(done))).rowcount
+            held = {"of_target": target, "by": claim, "seqs": list(chunk), "at_us": now_us}
+            settled += (await tx.execute(_SETTLE, held)).rowcount
     return settled
 
 

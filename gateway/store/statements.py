@@ -31,7 +31,13 @@ async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[dict[
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Inserts the rows whose keys are not taken."""
     if rows:
-        await connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
+        await connection.execute(_insert_new(connection.dialect.name, table), rows)
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    statement = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return statement.on_conflict_do_nothing()
 
 
 @cache

@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import random
+import re
+import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import textwrap
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from tests.rig import Address, AsteriskNode, Behaviour, Daemon, Rig
 from tests.rig.asterisk import new_folder
+from tests.rig.sipp import tone
 
 ROOT = Path(__file__).resolve().parents[2]
+ROUTING = ROOT / "config" / "routing.example.toml"
 # As config/routing.example.toml has it.
 CARRIERS = {"carrier-a": Address("127.0.0.2", 5070)}
 PHONES = ("desk-1", "desk-2")
 RECORD_SECONDS = 10.0
+TONE_HZ = 700
+PAUSE_SECONDS = (3.0, 9.0)
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,136 +44,379 @@ class Call:
 
     title: str
     number: str
-    outcome: str
-    source: str | None = None
-    caller: str = "+79161234567"
+    source: str
+    way: str
+    """Who was rung and what became of it, as :func:`way_of` says it."""
+    outcome: str = "answered"
     parties: Mapping[str, Behaviour] = field(default_factory=dict)
     """Who is there and what he does; everybody else is absent."""
+    caller: str = ""
     ring_ms: int = 700
     hold_ms: int = 1200
     patience_ms: int | None = None
-    answered_by: str | None = None
-    """Endpoint of the agent."""
+    has_audio: bool = False
+    """The phone sends back what it hears, and the caller must hear his own tone."""
+    is_daemon_dead: bool = False
+    prompt_seconds: float = 0.0
+    """Least length of the message that the caller hears."""
 
 
 ANSWER, BUSY, RINGS, DECLINE = Behaviour.ANSWER, Behaviour.BUSY, Behaviour.RING_FOR_EVER, Behaviour.DECLINE
-CALLS = (
-    Call(
-        "answered", "+74990000001", "answered", "google-ads", "+79161110001", {"desk-1": ANSWER}, answered_by="desk-1"
-    ),
-    Call(
-        "busy, the reserve answers",
-        "+74990000002",
-        "answered",
-        "yandex-direct",
-        "+79161110002",
-        {"desk-1": BUSY, "desk-2": ANSWER},
-        answered_by="desk-2",
-    ),
-    Call(
-        "no answer, the reserve answers",
-        "+74990000003",
-        "answered",
-        "radio-energy",
-        "+79161110003",
-        {"desk-1": RINGS, "desk-2": ANSWER},
-        answered_by="desk-2",
-    ),
-    Call(
-        "ring group",
-        "+74990000004",
-        "answered",
-        "radio-jazz",
-        "+79161110004",
-        {"desk-1": RINGS, "desk-2": ANSWER},
-        answered_by="desk-2",
-    ),
-    Call(
-        "the caller gives up",
-        "+74990000001",
-        "abandoned",
-        "google-ads",
-        "+79161110005",
-        {"desk-1": RINGS},
-        patience_ms=2500,
-    ),
-    Call("after hours", "+74990000005", "after_hours", "billboard", "+79161110006"),
-    Call(
-        "nobody takes it", "+74990000006", "rejected", "leaflet", "+79161110007", {"desk-1": DECLINE, "desk-2": DECLINE}
-    ),
-    Call("banned caller", "+74990000001", "banned", "google-ads", "+74957770001", {"desk-1": ANSWER}),
+ANSWERED = Call(
+    "answered, audio both ways",
+    "+74990000001",
+    "google-ads",
+    "reception answered",
+    parties={"desk-1": ANSWER},
+    has_audio=True,
 )
+BUSY_FIRST = Call(
+    "busy, the reserve answers",
+    "+74990000002",
+    "yandex-direct",
+    "reception busy → second-desk answered",
+    parties={"desk-1": BUSY, "desk-2": ANSWER},
+)
+SILENT_FIRST = Call(
+    "silent, the reserve answers",
+    "+74990000003",
+    "radio-energy",
+    "reception no answer → second-desk answered",
+    parties={"desk-1": RINGS, "desk-2": ANSWER},
+)
+GROUP = Call(
+    "both ring, one answers",
+    "+74990000004",
+    "radio-jazz",
+    "reception rang, second-desk answered",
+    parties={"desk-1": RINGS, "desk-2": ANSWER},
+)
+GIVES_UP = Call(
+    "the caller gives up",
+    "+74990000001",
+    "google-ads",
+    "reception rang",
+    outcome="abandoned",
+    parties={"desk-1": RINGS},
+    patience_ms=2500,
+)
+AFTER_HOURS = Call(
+    "after hours, a message",
+    "+74990000005",
+    "billboard",
+    "nobody rung",
+    outcome="after_hours",
+    patience_ms=20_000,
+    prompt_seconds=1.0,
+)
+NOBODY = Call(
+    "nobody takes it, a message",
+    "+74990000006",
+    "leaflet",
+    "reception rejected → second-desk rejected",
+    outcome="rejected",
+    parties={"desk-1": DECLINE, "desk-2": DECLINE},
+    patience_ms=20_000,
+    prompt_seconds=1.0,
+)
+BANNED = Call(
+    "a banned caller",
+    "+74990000001",
+    "google-ads",
+    "nobody rung",
+    outcome="banned",
+    caller="+74957770001",
+    parties={"desk-1": ANSWER},
+)
+DEAD = replace(BUSY_FIRST, title="while the daemon is dead", is_daemon_dead=True)
+
+CALLS = (ANSWERED, BUSY_FIRST, SILENT_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY, BANNED, DEAD)
+LATER = (ANSWERED, ANSWERED, ANSWERED, BUSY_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY)
 
 
-def say(text: str) -> None:
+# -- what the person sees --------------------------------------------------------------------------------------------
+
+IS_TERMINAL = sys.stdout.isatty()
+
+
+def say(text: str = "") -> None:
     """A line for the person who watches, at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def judge(call: Call, records: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with the record of a call; nothing when it is as expected."""
-    mine = [record for record in records if record["caller"]["number"] == call.caller]
-    if len(mine) != 1:
-        return [f"{len(mine)} records"]
-    record = mine[0]
-    agent = next((a.get("destination") for a in record["attempts"] if a["outcome"] == "answered"), None)
-    seen = {
-        "outcome": record["outcome"],
-        "source": record["attribution"]["source"],
-        "number": record["tracking"]["number"],
-    }
-    wanted = {"outcome": call.outcome, "source": call.source, "number": call.number}
-    wrong = [f"{key} {seen[key]}, not {wanted[key]}" for key in wanted if seen[key] != wanted[key]]
-    if (agent is not None) != (call.answered_by is not None):
-        wrong.append(f"answered by {agent}")
-    return wrong
+def styled(code: str, text: str) -> str:
+    return f"\033[{code}m{text}\033[0m" if IS_TERMINAL else text
 
 
-async def place(rig: Rig, daemon: Daemon, call: Call) -> list[str]:
-    """Make the call, wait for its record, print a line."""
-    for name in PHONES:
-        rig.callee(name, call.parties.get(name, Behaviour.DEAD), ring_ms=call.ring_ms, tone_hz=None)
-    result = await rig.call(
-        call.number.removeprefix("+"), caller=call.caller, hold_ms=call.hold_ms, patience_ms=call.patience_ms
-    )
-    deadline = asyncio.get_running_loop().time() + RECORD_SECONDS
-    while wrong := judge(call, await asyncio.to_thread(daemon.records)):
-        if asyncio.get_running_loop().time() > deadline:
-            break
-        await asyncio.sleep(0.2)
-    said = "; ".join(wrong) or call.outcome
-    say(f"  {'✗' if wrong else '✓'} {call.title:32} {call.number}  SIP {result.status}  {said}")
-    return wrong
+def heading(text: str) -> None:
+    say(styled("1", f"▶ {text}"))
 
 
-async def demo(*, once: bool) -> int:
-    """Exit code."""
-    say("\033[1m▶ Asterisk\033[0m")
-    node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
-    daemon = Daemon(node, name="demo")
+@contextlib.asynccontextmanager
+async def waiting(text: str) -> AsyncIterator[None]:
+    """Show a step under way and its seconds, on a line that vanishes with it; nothing where nobody looks."""
+    if not IS_TERMINAL:
+        yield
+        return
+
+    async def tick() -> None:
+        started = time.monotonic()
+        while True:
+            sys.stdout.write(f"\r\033[K\033[2m  … {text}, {time.monotonic() - started:.0f} s\033[0m")
+            sys.stdout.flush()
+            await asyncio.sleep(0.25)
+
+    ticking = asyncio.create_task(tick())
     try:
-        node.start()
-        say(f"  {node.installation.version}, SIP on {node.sip}")
-        say("\033[1m▶ Dialmark\033[0m")
-        say(daemon.run("apply", str(ROOT / "config" / "routing.example.toml")).rstrip())
+        yield
+    finally:
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking
+        sys.stdout.write("\r\033[K")
+
+
+def way_of(record: Record) -> str:
+    """Who was rung, step by step: ``reception busy → second-desk answered``."""
+    words = {"no_answer": "no answer", "not_accepted": "dropped", "cancelled": "rang", "abandoned": "rang"}
+    steps = [
+        ", ".join(
+            f"{attempt['destination']} {words.get(attempt['outcome'], attempt['outcome'])}" for attempt in members
+        )
+        for _, members in groupby(record["attempts"], key=lambda attempt: attempt["step"])
+    ]
+    return " → ".join(steps) or "nobody rung"
+
+
+def tell(call: Call, record: Record | None, wrong: Sequence[str]) -> None:
+    """Two lines of a call that has ended."""
+    mark = styled("31", "✗") if wrong else styled("32", "✓")
+    outcome = record["outcome"] if record else "no record"
+    say(f"  {mark} {call.number}  {call.source:14} {call.title:28}  {outcome}")
+    if record is not None:
+        talk = f", talk {record['talk_seconds']:.1f}" if record["talk_seconds"] else ""
+        parts = [way_of(record), f"wait {record['wait_seconds']:.1f}{talk} s"]
+        if record["experience"]["prompt_seconds"]:
+            parts.append(f"message {record['experience']['prompt_seconds']:.1f} s")
+        if record["route_source"] != "agi":
+            parts.append("default plan")
+        say(styled("2", f"    {' · '.join(parts)}"))
+    for one in wrong:
+        say(styled("31", f"    {one}"))
+
+
+def table(records: Sequence[Record]) -> None:
+    """The calls, oldest first, within 80 columns."""
+    rows = [("Caller", "Number", "Source", "Outcome", "Agent", "Wait", "Talk")]
+    rows += [
+        (
+            str(record["caller"]["number"]),
+            str(record["tracking"]["number"]),
+            str(record["attribution"]["source"]),
+            str(record["outcome"]),
+            str(record["agent"] or "-"),
+            f"{record['wait_seconds']:.1f}",
+            f"{record['talk_seconds']:.1f}",
+        )
+        for record in records
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = [
+            cell.rjust(width) if place > 4 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        line = "  " + "  ".join(cells)
+        say(styled("2", line) if number == 0 else line)
+
+
+def summary(difference: str) -> str:
+    """What ``dialmark apply`` printed, counted: ``1 site, 1 trunk, 8 sources …``."""
+    kinds = ("site", "trunk", "source", "agent", "destination", "hours", "route", "tracking number", "ban")
+    counts = Counter(
+        kind for line in difference.splitlines() for kind in kinds if line.removeprefix("+ ").startswith(f"{kind} ")
+    )
+    plural = {"hours": "timetable"}
+    said = [(counts[kind], plural.get(kind, kind)) for kind in kinds if counts[kind]]
+    return ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in said)
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def judge(call: Call, record: Record) -> list[str]:
+    """What is wrong with the record of a call; nothing when it is as expected."""
+    seen_and_wanted = {
+        "outcome": (record["outcome"], call.outcome),
+        "source": (record["attribution"]["source"], call.source),
+        "number": (record["tracking"]["number"], call.number),
+        "way": (way_of(record), call.way),
+        "plan from": (record["route_source"], "plan" if call.is_daemon_dead else "agi"),
+        "missed": (record["missed"], call.outcome not in ("answered", "banned")),
+        "talked": (record["talk_seconds"] > 0, call.outcome == "answered"),
+        "heard the message": (
+            record["experience"]["prompt_seconds"] >= call.prompt_seconds,
+            True,
+        ),
+    }
+    return [f"{what}: {seen}, not {wanted}" for what, (seen, wanted) in seen_and_wanted.items() if seen != wanted]
+
+
+async def dial(rig: Rig, call: Call) -> list[str]:
+    """Make the call and wait for its end; what the caller missed."""
+    for name in PHONES:
+        rig.callee(name, call.parties.get(name, Behaviour.DEAD), ring_ms=call.ring_ms, echo=call.has_audio)
+    number = call.number.removeprefix("+")
+    if not call.has_audio:
+        await rig.call(number, caller=call.caller, hold_ms=call.hold_ms, patience_ms=call.patience_ms)
+        return []
+    caller = await rig.dial(number, from_header=f"<sip:{call.caller}@carrier.invalid>")
+    if await caller.final() != 200:
+        return ["the caller was not connected"]
+    speaking = asyncio.create_task(caller.speak(tone(rig.node.folder, TONE_HZ).read_bytes() * 60))
+    try:
+        await caller.until_heard(TONE_HZ, 5.0)
+        await asyncio.sleep(call.hold_ms / 1000)
+    except TimeoutError:
+        return ["the caller does not hear himself: no audio"]
+    finally:
+        speaking.cancel()
+        caller.hang_up()
+    return []
+
+
+async def record_of(daemon: Daemon, caller: str) -> Record | None:
+    """The one record of this caller's ended call, waited for."""
+    deadline = asyncio.get_running_loop().time() + RECORD_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        mine = [record for record in daemon.stored() if record["caller"]["number"] == caller]
+        if mine:
+            return mine[0] if len(mine) == 1 else None
+        await asyncio.sleep(0.05)
+    return None
+
+
+async def place(rig: Rig, daemon: Daemon, call: Call) -> bool:
+    """Make the call, wait for its record, print what became of it; whether all was as expected."""
+    if call.is_daemon_dead:
+        daemon.kill()
+        say(styled("33", "  ! the daemon is killed (SIGKILL); Asterisk has each number's default plan"))
+    async with waiting(f"{call.number}, {call.title}"):
+        wrong = await dial(rig, call)
+        if call.is_daemon_dead:
+            daemon.start()
+            await daemon.until_ready()
+        record = await record_of(daemon, call.caller)
+    wrong += ["not exactly one record"] if record is None else judge(call, record)
+    tell(call, record, wrong)
+    if call.is_daemon_dead:
+        say(styled("33", "  ! put through without it; recorded from the journal when it was back"))
+    return not wrong
+
+
+async def place_all(rig: Rig, daemon: Daemon) -> int:
+    """The calls in order, each from a caller of its own; how many were as expected."""
+    good = 0
+    for place_, call in enumerate(CALLS, start=1):
+        good += await place(rig, daemon, replace(call, caller=call.caller or f"+7916111000{place_}"))
+    return good
+
+
+async def keep_calling(rig: Rig, daemon: Daemon) -> None:
+    """A call now and then, for ever, so that the page moves."""
+    chance = random.Random()  # noqa: S311 - which call comes next is no secret
+    while True:
+        await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
+        call = chance.choice(LATER)
+        caller = f"+7916{chance.randrange(2_000_000, 9_999_999)}"
+        hold_ms = chance.randrange(3000, 12_000)
+        call = replace(call, caller=caller, hold_ms=hold_ms, ring_ms=chance.randrange(500, 4000))
+        async with waiting(f"{call.number}, {call.title}"):
+            with contextlib.suppress(TimeoutError):
+                await dial(rig, call)
+
+
+# -- the whole -------------------------------------------------------------------------------------------------------
+
+
+async def start(node: AsteriskNode, daemon: Daemon) -> None:
+    """Asterisk and the daemon, with the example in force."""
+    heading("Asterisk")
+    async with waiting("starting"):
+        await asyncio.to_thread(node.start)
+    version = re.match(r"[\d.]+", node.installation.version)
+    say(f"  {version[0] if version else ''} on {node.sip}, without a right of root")
+    heading("Dialmark")
+    say(styled("2", f"  $ dialmark apply {ROUTING.relative_to(ROOT)}"))
+    async with waiting("checking the routing"):
+        applied = await asyncio.to_thread(daemon.run, "apply", str(ROUTING))
+    say(textwrap.fill(summary(applied), 78, initial_indent="  ", subsequent_indent="  "))
+    say(styled("2", "  $ dialmark run"))
+    started = time.monotonic()
+    async with waiting("starting"):
         daemon.start()
         await daemon.until_ready()
         # The trunk reaches Asterisk by the generated files, a second after the revision.
         await asyncio.to_thread(node.until_endpoint, "carrier-a")
-        say("\033[1m▶ calls\033[0m")
+    say(f"  ready after {time.monotonic() - started:.1f} s")
+
+
+async def show_result(daemon: Daemon) -> bool:
+    """The table, and what ``dialmark verify`` says; whether it found nothing."""
+    heading("the records, as the command line, the API and the page have them")
+    table(daemon.stored())
+    say(styled("2", "  $ dialmark verify"))
+    async with waiting("counting"):
+        found = await asyncio.to_thread(daemon.verify)
+    missing, doubled, invented = found["missing"], found["doubled"], found["invented"]
+    say(f"  {missing} of {found['channels']} missing, {doubled} doubled, {invented} invented")
+    return not (missing or doubled or invented)
+
+
+async def stay_up(rig: Rig, daemon: Daemon) -> None:
+    """The page's address and a login; calls until Ctrl-C."""
+    token = await asyncio.to_thread(daemon.run, "token", "add", "demo", "--scope", "admin")
+    heading("now look at it")
+    say(f"  page    http://{daemon.admin}/")
+    say(f"  token   {token.strip()}")
+    say("  Calls go on coming, one every few seconds. Ctrl-C ends it all.")
+    await keep_calling(rig, daemon)
+
+
+async def demo(*, once: bool) -> int:
+    """Exit code."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
+    daemon = Daemon(node, name="demo")
+    last = ""
+    code = 1
+    try:
+        await start(node, daemon)
         async with Rig(node) as rig:
-            outcomes = [await place(rig, daemon, call) for call in CALLS]
-        say(daemon.run("calls", "list"))
-        if not once:
-            say(f"web page: http://{daemon.admin}/   (Ctrl-C ends)")
-            await asyncio.Event().wait()
-        good = sum(not wrong for wrong in outcomes)
-        say(f"{good} of {len(outcomes)} calls as expected")
-        return 0 if good == len(outcomes) else 1
+            heading("calls: number, source, what happens, outcome")
+            good = await place_all(rig, daemon)
+            is_even = await show_result(daemon)
+            last = f"{good} of {len(CALLS)} calls as expected"
+            code = 0 if good == len(CALLS) and is_even else 1
+            if not once:
+                say(f"  {last}")
+                await stay_up(rig, daemon)
+    except asyncio.CancelledError:
+        # Ctrl-C, or SIGTERM. After the calls that is how it ends.
+        if not last:
+            raise
     finally:
-        daemon.stop()
-        node.close()
+        await close(daemon.stop, node.close)
+    say(last)
+    return code
+
+
+async def close(*stops: Callable[[], None]) -> None:
+    for one in stops:
+        await asyncio.to_thread(one)
 
 
 def main() -> int:
@@ -170,10 +427,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return asyncio.run(demo(once=options.once))
-    except KeyboardInterrupt:
-        return 0
-    except RuntimeError as error:
-        sys.stderr.write(f"{error}\n")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("\nstopped before the calls were through")
+        return 130
+    except (RuntimeError, OSError) as error:
+        sys.stderr.write(f"the demo cannot go on: {error}\n")
         return 1
 
 

@@ -11,6 +11,7 @@ tried again until it succeeds. The files' state at the start of this program cou
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -69,4 +70,6 @@ def watch(folder: Path, asterisk: list[str]) -> None:
 
 if __name__ == "__main__":
     separator = sys.argv.index("--")
-    watch(Path(sys.argv[1]), sys.argv[separator + 1 :])
+    # Ctrl-C in the terminal reaches every program of the demo.
+    with contextlib.suppress(KeyboardInterrupt):
+        watch(Path(sys.argv[1]), sys.argv[separator + 1 :])

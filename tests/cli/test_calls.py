@@ -17,11 +17,11 @@ from tests.cli.conftest import Operator
 def test_the_table_is_newest_first_and_fits_a_terminal(busy_day: Operator) -> None:
     said = busy_day("calls", "list")
     head, *rows = said.lines
-    assert head.split() == ["Call", "Started", "Caller", "Number", "Source", "Outcome", "Agent", "Wait", "Talk"]
+    assert head.split() == ["Call", "Started", "Caller", "Number", "Source", "Outcome", "Agent", "Talk"]
     assert len(rows) == 6
-    started = [row[10:29] for row in rows]
+    started = [row[10:24] for row in rows]
     assert started == sorted(started, reverse=True)
-    assert max(len(line) for line in said.lines) <= 110
+    assert max(len(line) for line in said.lines) <= 95
 
 
 def test_json_is_an_array_of_whole_records(busy_day: Operator) -> None:

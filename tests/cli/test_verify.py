@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway import daemon, store
+from gateway import store
+from gateway.pbx import journalfiles
 from gateway.store import calls as stored_calls
 from gateway.store import outbox
 from tests import journals
@@ -67,8 +70,6 @@ def test_a_record_that_nobody_called_for_is_invented(busy_day: Operator) -> None
 
 
 def _like(row: stored_calls.CallRow, call_id: str, unique_id: str) -> stored_calls.CallRow:
-    from dataclasses import replace
-
     return replace(row, call_id=call_id, unique_id=unique_id)
 
 
@@ -98,8 +99,6 @@ def test_missing_records_are_found_and_replayed(operator: Operator) -> None:
 
 
 def _forget_one(operator: Operator, call_id: str) -> None:
-    import sqlite3
-
     with sqlite3.connect(operator.folder / "dialmark.db") as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("DELETE FROM calls WHERE call_id = ?", (call_id,))
@@ -117,8 +116,6 @@ def test_replaying_twice_doubles_no_event(busy_day: Operator) -> None:
 
 def test_a_changed_record_names_its_fields(busy_day: Operator) -> None:
     async def falsify(tx: store.Transaction) -> None:
-        from dataclasses import replace
-
         row = (await stored_calls.list_calls(tx, stored_calls.CallFilter(), limit=1)).calls[0]
         record = row.record.replace('"missed":true', '"missed":false')
         await stored_calls.save(tx, [replace(row, record=record, content_hash="other", site="elsewhere")])
@@ -155,7 +152,7 @@ def test_the_archive_is_read_too(operator: Operator) -> None:
     operator.apply()
     operator.write_journal("answered_agent_ends", "busy_then_reserve")
     operator.track()
-    archive = operator.journal.parent / daemon.ARCHIVE_FOLDER
+    archive = operator.journal.parent / journalfiles.ARCHIVE_FOLDER
     archive.mkdir()
     text = operator.journal.read_bytes()
     rows = journals.rows_of(text)

@@ -158,6 +158,7 @@ archive_days = 0
         ("port = 1\n", "F:1: port: there is no such section. Did you mean '[ami] port'?"),
         ('[database]\nurl = "sqlite:///x.db"\n', "F:2: database.url: needs an absolute path: sqlite:////"),
         ('[asterisk]\njournal_name = "../x"\n', "F:2: asterisk.journal_name: must be a file name without folder."),
+        ('[asterisk]\njournal_name = "ball"\n', "F:2: asterisk.journal_name: must not be the beginning of `ballast`"),
         ('[web]\nhost = "10.0.0.0/8"\n', "F:2: web.host: must be an IP address, not a name."),
         ("[agi\n", "F: is not TOML: "),
     ],

@@ -103,7 +103,9 @@ async def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 async def test_batches_are_bounded_and_follow_each_other(live: Path) -> None:
     write(live, range(1_234))
-    batches = await drain(reader_of(live))
+    reader = reader_of(live)
+    reader.max_rows = 500
+    batches = await drain(reader)
     assert [len(batch.lines) for batch in batches] == [500, 500, 234]
     assert batches[0].start == 0
     assert [batch.end for batch in batches[:-1]] == [batch.start for batch in batches[1:]]

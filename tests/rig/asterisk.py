@@ -156,7 +156,7 @@ class AsteriskNode:
 
     def freeze(self) -> None:
         """SIGSTOP: sockets stay open, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        processes.freeze(self.pid)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -336,9 +336,24 @@ class AsteriskNode:
     def _link_data(self) -> None:
         for entry in self.installation.data.iterdir():
             link = self.data / entry.name
-            if not link.exists():
+            if entry.name != "sounds" and not link.exists():
                 link.symlink_to(entry)
+        self._link_sounds()
         subprocess.run([sys.executable, ROOT / "scripts/lib/ring_tone.py", self.data / "dialmark" / "ring"], check=True)
+
+    def _link_sounds(self) -> None:
+        """Prompts by language. Debian's ``en`` is a link into its alternatives, which points nowhere in a root tree."""
+        sounds = self.data / "sounds"
+        sounds.mkdir(exist_ok=True)
+        english = "en_US_f_Allison"
+        for entry in (self.installation.data / "sounds").glob("*"):
+            source = entry if entry.exists() else entry.with_name(english)
+            link = sounds / entry.name
+            if not link.is_symlink() and entry.name.startswith("en") and source.exists():
+                link.symlink_to(source)
+        if (sounds / english).exists() and not (sounds / "en").exists():
+            # A tree of a normal user's has no alternatives at all.
+            (sounds / "en").symlink_to(sounds / english)
 
     def _give(self, path: Path) -> None:
         if os.geteuid() == 0:

@@ -90,6 +90,7 @@ class Daemon:
             },
             "agi": {"host": node.agi.host, "port": node.agi.port},
             "web": {"port": self.public.port, "admin_port": self.admin.port},
+            "journal": {"ballast_bytes": 1_048_576},
             "events": {"jsonl_path": str(self.state / "events.jsonl")},
             "prompts": {"dir": str(node.folder / "prompts"), "own_dir": str(self.state / "prompts")},
         }
@@ -158,7 +159,7 @@ class Daemon:
 
     def freeze(self) -> None:
         """SIGSTOP: the kernel goes on accepting connections for it."""
-        self.signal(signal.SIGSTOP)
+        processes.freeze(self.pid)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
@@ -230,10 +231,15 @@ class Daemon:
         """What ``dialmark verify`` counts: ``missing``, ``doubled``, ``invented``, ``records``, ``channels`` …
 
         It is not an error here when it finds something.
+
+        Raises:
+            CommandFailed: it could not count.
         """
         try:
             found: Record = json.loads(self.run("verify", "--format", "json"))
         except CommandFailed as failed:
+            if not failed.output.startswith("{"):
+                raise
             found = json.loads(failed.output)
         return found
 

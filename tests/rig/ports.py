@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections import deque
 from typing import NamedTuple
 
 # Above Asterisk's RTP range, below Linux's ephemeral ports (32768), from which any other program may be served.
@@ -43,21 +44,28 @@ def stranger_host() -> str:
     return f"127.{10 + worker()}.3.1"
 
 
-_given: set[int] = set()
+# A brief port is given again when so many others have been since: its party is gone by then.
+BRIEF_IN_USE = 400
+_lasting: dict[str, set[int]] = {}
+_brief: dict[str, deque[int]] = {}
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port free for UDP and TCP on ``host``, given once per process.
+def free_port(host: str = "127.0.0.1", *, brief: bool = False, width: int = 1) -> int:
+    """The first of ``width`` ports free for UDP and TCP on ``host``.
+
+    It is given once per process; a ``brief`` one, bound at once by a party of one test, may be given again much later.
 
     Raises:
         RuntimeError: this worker's share of the range is used up.
     """
-    share = range(
-        FIRST_PORT + worker() % WORKERS * PORTS_PER_WORKER, FIRST_PORT + (worker() % WORKERS + 1) * PORTS_PER_WORKER
-    )
+    first = FIRST_PORT + worker() % WORKERS * PORTS_PER_WORKER
+    share = range(first, first + PORTS_PER_WORKER - width)
+    lasting = _lasting.setdefault(host, set())
+    lately = _brief.setdefault(host, deque(maxlen=BRIEF_IN_USE))
     for port in random.sample(share, len(share)):
-        if port not in _given and _is_free(host, port):
-            _given.add(port)
+        wanted = range(port, port + width)
+        if lasting.isdisjoint(wanted) and all(one not in lately and _is_free(host, one) for one in wanted):
+            (lately.extend if brief else lasting.update)(wanted)
             return port
     raise RuntimeError(f"no free port left in {share}")
 

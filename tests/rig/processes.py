@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +39,18 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {seconds} s still not: {what}")
         time.sleep(0.01)
+
+
+def freeze(pid: int) -> None:
+    """SIGSTOP, and wait until every thread has stopped: one that still runs could answer."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(
+        lambda: all(_state(task) in "Tt" for task in Path(f"/proc/{pid}/task").iterdir()), 5.0, "all threads stopped"
+    )
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(") ")[2][:1]
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 5.0) -> None:

@@ -230,8 +230,9 @@ def _media(folder: Path, hertz: int | None) -> dict[str, str]:
 
 
 def _command(scenario: Path, place: Address, *more: str) -> list[str]:
-    media = ports.free_port(place.host)
-    control = ports.free_port("127.0.0.1")
+    # SIPp takes the next ports too: RTCP, video.
+    media = ports.free_port(place.host, brief=True, width=4)
+    control = ports.free_port("127.0.0.1", brief=True)
     return processes.guarded(
         [
             "sipp", *more, "-sf", str(scenario), "-i", place.host, "-p", str(place.port),
@@ -365,6 +366,17 @@ class Placed:
     @property
     def messages(self) -> list[Message]:
         return read_trace(self._trace)
+
+    async def began(self, seconds: float = 5.0) -> bool:
+        """Wait for the INVITE to go out; False when SIPp could not bind a port that was free a moment ago."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not (self._trace.exists() and self._trace.stat().st_size):
+            if self._process.returncode is not None:
+                return b"Unable to bind" not in self._errors.read_bytes()
+            if asyncio.get_running_loop().time() > deadline:
+                return True
+            await asyncio.sleep(0.01)
+        return True
 
     async def until(self, status: int, seconds: float = 10.0) -> None:
         """Return when the INVITE has been answered with this status.

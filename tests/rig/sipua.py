@@ -46,8 +46,8 @@ class Caller:
     """
 
     def __init__(self, host: str, target: Address, uri_user: bytes) -> None:
-        self.place = Address(host, ports.free_port(host))
-        self.media = Address(host, ports.free_port(host))
+        self.place = Address(host, ports.free_port(host, brief=True))
+        self.media = Address(host, ports.free_port(host, brief=True))
         self.target = target
         self.responses: list[tuple[int, float]] = []
         self.heard: list[tuple[float, bytes]] = []
@@ -57,7 +57,7 @@ class Caller:
         self._uri = b"sip:" + uri_user + b"@" + str(target).encode()
         self._branch = f"z9hG4bK{uuid.uuid4().hex}"
         self._tag = uuid.uuid4().hex[:10]
-        self._peer_to = b""
+        self._peer_to = self._first_to = b""
         self._peer_contact = b""
         self._peer_media: Address | None = None
         self._from = b""
@@ -79,12 +79,13 @@ class Caller:
         number: str | bytes,
         *,
         from_header: str | bytes = "<sip:+79161234567@carrier.invalid>",
+        to_header: str | bytes | None = None,
         headers: Sequence[str | bytes] = (),
     ) -> Caller:
         """Send an INVITE and return at once.
 
-        ``number`` is the user part of the request URI and of To, ``from_header`` the value of From without its tag,
-        ``headers`` whole further header lines: all sent as they are.
+        ``number`` is the user part of the request URI, and of To unless ``to_header`` gives its value, ``from_header``
+        the value of From without its tag, ``headers`` whole further header lines: all sent as they are.
         """
         caller = cls(host, target, _bytes(number))
         loop = asyncio.get_running_loop()
@@ -95,6 +96,7 @@ class Caller:
             lambda: _Socket(caller._on_rtp), local_addr=(caller.media.host, caller.media.port)
         )
         caller._from = _bytes(from_header)
+        caller._first_to = b"<" + caller._uri + b">" if to_header is None else _bytes(to_header)
         caller._invite([_bytes(header) for header in headers])
         return caller
 
@@ -173,7 +175,7 @@ class Caller:
     # -- SIP -----------------------------------------------------------------------------------------------------
 
     def _to(self) -> bytes:
-        return self._peer_to or b"<" + self._uri + b">"
+        return self._peer_to or self._first_to
 
     def _request(
         self, method: bytes, uri: bytes, branch: str, cseq: bytes, to: bytes, more: bytes = b"", body: bytes = b""

@@ -73,19 +73,23 @@ class Rig:
 
         It hangs up ``hold_ms`` after the answer, and gives up ``patience_ms`` after the last response without one.
         """
-        folder = self._new_folder("call")
-        source = self._source(carrier)
-        tokens = sipp.call_tokens(
-            folder,
-            source,
-            caller=caller,
-            name=name,
-            hold_ms=hold_ms,
-            patience_ms=patience_ms,
-            tone_hz=tone_hz,
-            headers=headers,
-        )
-        placed = await sipp.place_call(folder, source, self.node.sip, number, tokens)
+        while True:
+            folder = self._new_folder("call")
+            source = self._source(carrier)
+            tokens = sipp.call_tokens(
+                folder,
+                source,
+                caller=caller,
+                name=name,
+                hold_ms=hold_ms,
+                patience_ms=patience_ms,
+                tone_hz=tone_hz,
+                headers=headers,
+            )
+            placed = await sipp.place_call(folder, source, self.node.sip, number, tokens)
+            # Another program may take a port between our look and SIPp's bind.
+            if await placed.began():
+                break
         self._placed.append(placed)
         return placed
 
@@ -130,13 +134,16 @@ class Rig:
         number: str | bytes,
         *,
         from_header: str | bytes = "<sip:+79161234567@carrier.invalid>",
+        to_header: str | bytes | None = None,
         headers: Sequence[str | bytes] = (),
         carrier: str | None = None,
         stranger: bool = False,
     ) -> sipua.Caller:
         """A caller held by the hand, whose INVITE carries these very bytes; see :class:`tests.rig.sipua.Caller`."""
         host = ports.stranger_host() if stranger else self._source(carrier).host
-        caller = await sipua.Caller.dial(host, self.node.sip, number, from_header=from_header, headers=headers)
+        caller = await sipua.Caller.dial(
+            host, self.node.sip, number, from_header=from_header, to_header=to_header, headers=headers
+        )
         self._callers.append(caller)
         return caller
 
@@ -161,7 +168,7 @@ class Rig:
 
     def _source(self, carrier: str | None) -> Address:
         host = (self.node.carriers[carrier] if carrier else next(iter(self.node.carriers.values()))).host
-        return Address(host, ports.free_port(host))
+        return Address(host, ports.free_port(host, brief=True))
 
     def _new_folder(self, name: str) -> Path:
         """One per party, kept for a look after a failure; several rigs may have used the node before."""

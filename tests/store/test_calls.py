@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import event as sa_event
@@ -21,9 +22,9 @@ async def save(database: store.Database, *rows: calls.CallRow) -> None:
         await calls.save(tx, rows)
 
 
-async def listed(database: store.Database, **conditions: object) -> list[str]:
+async def listed(database: store.Database, **conditions: Any) -> list[str]:
     async with database.read() as connection:
-        page = await calls.list_calls(connection, calls.CallFilter(**conditions), limit=1000)  # type: ignore[arg-type]
+        page = await calls.list_calls(connection, calls.CallFilter(**conditions), limit=1000)
     return [row.call_id for row in page.calls]
 
 
@@ -227,7 +228,7 @@ async def test_live_calls_are_those_that_are_open(database: store.Database) -> N
     ],
 )
 async def test_lists_are_read_by_an_index_in_their_order(
-    sqlite_url: str, conditions: dict[str, object], plan: str
+    sqlite_url: str, conditions: dict[str, Any], plan: str
 ) -> None:
     """The table may hold millions, and SQLite has no statistics that would tell it what to do."""
     database = await store.Database.open(sqlite_url)
@@ -238,7 +239,7 @@ async def test_lists_are_read_by_an_index_in_their_order(
 
     async with database.read() as connection:
         sa_event.listen(connection.sync_connection, "before_cursor_execute", note)
-        await calls.list_calls(connection, calls.CallFilter(**conditions))  # type: ignore[arg-type]
+        await calls.list_calls(connection, calls.CallFilter(**conditions))
         (query,) = asked
         values = ("x",) * query.count("?")
         explained = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)

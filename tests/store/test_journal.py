@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway import store
 from gateway.store import journal
 
 
-async def enter(database: store.Database, **changes: object) -> int:
-    given: dict[str, object] = {
+async def enter(database: store.Database, **changes: Any) -> int:
+    given: dict[str, Any] = {
         "node": "node-1",
         "device": 2**64 - 1,
         "inode": 2**63 + 5,
@@ -18,7 +20,7 @@ async def enter(database: store.Database, **changes: object) -> int:
         "size": 10,
     }
     async with database.begin() as tx:
-        return await journal.enter_file(tx, **{**given, **changes})  # type: ignore[arg-type]
+        return await journal.enter_file(tx, **{**given, **changes})
 
 
 async def test_a_file_is_known_by_what_it_is_and_not_by_its_name(database: store.Database) -> None:

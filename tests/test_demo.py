@@ -1,0 +1,61 @@
+"""The demo as a new user meets it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.asterisk import ROOT
+
+COMMAND = [sys.executable, "scripts/lib/demo.py"]
+COLUMNS = 80
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where the demo makes its folder: open to the user Asterisk runs as, and short, for its socket's sake."""
+    folder = Path(tempfile.mkdtemp(prefix="dm-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def environment(place: Path) -> dict[str, str]:
+    """A worker's share of ports is for its tests; the demo has one of its own."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+    return {**kept, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
+
+
+def test_every_call_is_as_expected_and_nothing_is_left_behind(place: Path) -> None:
+    """C2, C3, C5, C6, N1, N2: `--once` is what CI runs."""
+    done = subprocess.run([*COMMAND, "--once"], cwd=ROOT, env=environment(place), capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert lines[-1] == "9 of 9 calls as expected"
+    assert done.stderr == ""
+    assert [line for line in lines if len(line) > COLUMNS or "\033" in line] == []
+    assert list(place.iterdir()) == []
+
+
+def test_ctrl_c_in_the_middle_ends_it_all(place: Path) -> None:
+    with subprocess.Popen(
+        COMMAND, cwd=ROOT, env=environment(place), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("▶ calls"):
+                break
+        # A terminal sends it to every program in it.
+        os.killpg(demo.pid, signal.SIGINT)
+        rest = demo.stdout.read()
+        assert demo.wait(30) == 130, rest
+    assert "stopped before the calls were through" in rest
+    assert list(place.iterdir()) == []
