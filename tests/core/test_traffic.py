@@ -160,6 +160,7 @@ def test_the_scripts_parameters_fill_in_what_the_address_lacks() -> None:
     """The script saw the address before a redirect of the site's router took its tags away."""
     found = visit("?utm_source=vk", utm_source="other", utm_medium="cpc", gclid="x", password="secret")
     assert (found.source, found.medium, found.click_ids) == ("google", "cpc", {"gclid": "x"})
+    assert visit("?utm_source=vk", utm_source="other", utm_medium="cpc").source == "vk"
     landed = traffic.landing(web(SITE), "", {"password": "secret", "utm_source": "a"}, TABLES)
     assert landed.parameters == {"utm_source": "a"}
 
