@@ -150,6 +150,13 @@ def reissue_minutes(demand: Demand, size: int) -> float:
     return size / issued - demand.stay_minutes if issued > 0 else math.inf
 
 
+def poisson_tail(mean: float, count: int) -> float:
+    """Chance of `count` events or more where `mean` are expected."""
+    if count <= 0:
+        return 1.0
+    return _poisson_tails(mean, count)[count] if mean > 0 else 0.0
+
+
 def outlook(demand: Demand, size: int, monthly_price: float | None = None) -> Outlook:
     """Everything the simulator says of one pool size. `monthly_price` is that of one number, in any currency."""
     return Outlook(
