@@ -123,6 +123,12 @@ def classify(visit: Landing, tables: Tables, own_hosts: Iterable[str] = ()) -> C
     )
 
 
+def parts(url: str) -> tuple[str, str, str]:
+    """Host, path and query of an address, as display rules see it; the host without `www.`, "" when there is none."""
+    address = _address(url)
+    return address.host.removeprefix("www."), address.path, address.query
+
+
 @dataclass(frozen=True, slots=True)
 class _Tags:
     """The parameters of a visit under the tables."""
