@@ -153,7 +153,7 @@ def delays(holders: Iterable[Holder], at_us: int) -> list[tuple[Holder, float]]:
     """The latest holders before `at_us` with the seconds since they left (`ON_SITE` while there), newest first."""
     before = [holder for holder in holders if holder.issued_us <= at_us]
     before = [holder for holder in before if holder.gone_us >= at_us - LOOKBACK_DAYS * DAY_US]
-    before.sort(key=lambda holder: (holder.issued_us, holder.lease_id), reverse=True)
+    before.sort(key=lambda holder: (holder.issued_us, holder.gone_us, holder.lease_id), reverse=True)
     return [(holder, ON_SITE if holder.gone_us >= at_us else (at_us - holder.gone_us) / SECOND_US) for holder in before]
 
 
