@@ -63,6 +63,7 @@ class _Application:
 async def _apply(settings: Settings, wanted: _Application) -> None:
     from gateway.cli import revisions as documents
     from gateway.config import routingfile
+    from gateway.core import webbook
     from gateway.store import routing as revisions
 
     async with context.database(settings, migrate=not wanted.is_dry) as database:
@@ -72,6 +73,8 @@ async def _apply(settings: Settings, wanted: _Application) -> None:
             print(f"Revision {number} already says this: nothing to apply.")
             return
         _show_difference(latest, wanted.book)
+        for finding in webbook.findings(wanted.book.web):
+            output.note(output.plain(f"Note: {finding.message}."))
         based_on = routingfile.file_revision(wanted.text)
         if based_on is not None and based_on != number and not wanted.force:
             raise failures.Failure(_conflict(wanted.file, based_on, number))

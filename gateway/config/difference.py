@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from gateway.config import timetables
-from gateway.core import book
+from gateway.core import book, displayrules, webbook
 
 
 def difference(old: book.Book | None, new: book.Book) -> list[str]:
@@ -26,16 +26,27 @@ def difference(old: book.Book | None, new: book.Book) -> list[str]:
         ("route", "routes"),
     ):
         lines += _changes(what, getattr(old, name) if old is not None else {}, getattr(new, name))
-    old_numbers = {} if old is None else {number.number: number for number in old.tracking_numbers.values()}
-    lines += _changes(
-        "tracking number", old_numbers, {number.number: number for number in new.tracking_numbers.values()}
-    )
+    lines += _changes("tracking number", {} if old is None else _static_numbers(old), _static_numbers(new))
+    for what, name in (("web site", "sites"), ("pool", "pools")):
+        lines += _changes(what, getattr(old.web, name) if old is not None else {}, getattr(new.web, name))
+    lines += _changes("display rule", {} if old is None else _rules(old), _rules(new))
+    if old is not None and old.web.source_rules != new.web.source_rules:
+        lines.append("~ which visits are of which source")
     old_bans = {} if old is None else {ban.number: ban for ban in old.bans}
     lines += _changes("ban", old_bans, {ban.number: ban for ban in new.bans})
     lines += _context_changes(frozenset() if old is None else old.local_contexts, new.local_contexts)
     if old is not None and old.sites and new.sites and old.default_site.key != new.default_site.key:
         lines.append(f"~ first site: {old.default_site.key} → {new.default_site.key}")
     return lines
+
+
+def _static_numbers(of: book.Book) -> dict[str, book.TrackingNumber]:
+    """Without those of pools, which stand with their pool."""
+    return {one.number: one for one in of.tracking_numbers.values() if one.pool is None}
+
+
+def _rules(of: book.Book) -> dict[str, displayrules.DisplayRule]:
+    return {rule.key: rule for rules in of.web.display_rules.values() for rule in rules}
 
 
 def _changes(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -72,6 +83,12 @@ def _summary(value: Any) -> str:
             return f": calls from {', '.join(value.hosts)}"
         case book.Site() | book.Source() | book.Agent():
             return f": {value.name}"
+        case webbook.NumberPool():
+            return f": {len(value.numbers)} numbers → route {value.route}"
+        case webbook.WebSite():
+            return f": {_said(value.hosts)}"
+        case displayrules.DisplayRule():
+            return f" → {value.number or f'pool {value.pool}'}"
         case book.BusinessHours():
             return f": {_said(value.opening_times) if value.opening_times else 'always closed'}"
     return ""

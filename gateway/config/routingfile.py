@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from gateway.config import destinations, limits, routes, sections, shipped, tables, timetables, trunks
+from gateway.config import destinations, limits, routes, sections, shipped, tables, timetables, trunks, webrules
 from gateway.config.difference import difference
 from gateway.config.problems import Problems, RoutingError, RoutingErrors
-from gateway.core import book, prompts, regions
+from gateway.core import book, displayrules, prompts, regions, traffictables, webbook
 
 __all__ = ["MAX_CHARACTERS", "RoutingError", "RoutingErrors", "difference", "file_revision", "parse"]
 
@@ -32,9 +32,10 @@ def parse(
     *,
     consent_regions: regions.RegionTable | None = None,
     words: prompts.Catalogue | None = None,
+    traffic: traffictables.Tables | None = None,
 ) -> book.Book:
-    """The book that `text` says, numbered `revision`, with the law's table and the prompts' texts: the shipped ones
-    unless others are given.
+    """The book that `text` says, numbered `revision`, with the law's table, the prompts' texts and the tables of
+    traffic sources: the shipped ones unless others are given.
 
     Raises `RoutingErrors` and nothing else, whatever the text is: one error for text that is no TOML, else every error
     of the file.
@@ -42,7 +43,7 @@ def parse(
     document = _document(text)
     found = Problems()
     root = tables.Table(document, (), "", found)
-    made = _Reading(root, revision).finished()
+    made = _Reading(root, revision, shipped.traffic() if traffic is None else traffic).finished()
     found.raise_if_any(text)
     return replace(
         made,
@@ -83,15 +84,21 @@ def _syntax_error(text: str, message: str) -> RoutingError:
 class _Reading:
     """One pass over the document, in the order in which tables refer to each other."""
 
-    def __init__(self, root: tables.Table, revision: int) -> None:
+    def __init__(self, root: tables.Table, revision: int, traffic: traffictables.Tables) -> None:
         self._root = root
+        self._traffic = traffic
+        self._source_rules: list[displayrules.SourceRule] = []
         self._revision = revision
         self._site_tables = self._keyed("site", "site")
         if not self._site_tables:
             root.wrong(None, "has no [[site]]")
         contexts = self._contexts()
         self._trunks = self._read_trunks()
+        self._web_sites: dict[str, webbook.WebSite] = {}
         self._sites = {key: sections.read_site(table, key, self._trunks) for key, table in self._site_tables.items()}
+        for key, table in self._site_tables.items():
+            if (web := webrules.read_site(table, self._sites[key])) is not None:
+                self._web_sites[key] = web
         self._default_site = next(iter(self._sites.values()), _NO_SITE)
         self._sources = self._read_sources()
         self._agents = self._read_agents()
@@ -112,6 +119,7 @@ class _Reading:
         route_tables = self._keyed("route", "route")
         read_routes = {key: routes.read(table, key, around) for key, table in route_tables.items()}
         numbers = self._read_tracking_numbers(read_routes)
+        web = self._read_web(sites, around, read_routes, numbers)
         bans = self._read_bans()
         self._root.optional_whole("revision", 0, 2**31 - 1)
         self._root.refuse_unknown()
@@ -127,6 +135,7 @@ class _Reading:
             tracking_numbers=numbers,
             bans=bans,
             local_contexts=self._local_contexts,
+            web=web,
         )
         _refuse_large_routes(made, route_tables)
         return made
@@ -177,8 +186,12 @@ class _Reading:
     def _read_sources(self) -> dict[str, book.Source]:
         by_key = self._keyed("source", "source")
         declared = frozenset(by_key)
-        read = {key: (table, sections.read_source(table, key, declared)) for key, table in by_key.items()}
+        read = {}
+        for key, table in by_key.items():
+            self._source_rules += webrules.source_rules(table, key, self._traffic)
+            read[key] = table, sections.read_source(table, key, declared)
         sections.refuse_circles(read)
+        webrules.refuse_mixed_cost_lines(read)
         return {key: source for key, (_, source) in read.items()}
 
     def _read_agents(self) -> dict[str, book.Agent]:
@@ -216,6 +229,23 @@ class _Reading:
                 table.wrong("number", f"{number.number} stands in another [[tracking_number]] already")
             by_digits.setdefault(number.number[1:], number)
         return by_digits
+
+    def _read_web(
+        self,
+        sites: dict[str, book.Site],
+        around: routes.Surroundings,
+        read_routes: dict[str, book.Route],
+        numbers: dict[str, book.TrackingNumber],
+    ) -> webbook.WebBook:
+        reader = webrules.Reader(
+            sites, self._default_site, read_routes, self._sources, around.sources_under, self._traffic, numbers
+        )
+        for key, table in self._keyed("pool", "pool").items():
+            reader.read_pool(table, key)
+        for key, table in self._keyed("display_rule", "display rule").items():
+            reader.read_rule(table, key)
+        reader.refuse_unreachable()
+        return reader.finished(self._web_sites, self._source_rules)
 
     def _read_bans(self) -> tuple[book.Ban, ...]:
         by_number: dict[str, book.Ban] = {}

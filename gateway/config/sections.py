@@ -37,6 +37,7 @@ def read_site(table: tables.Table, key: str, read_trunks: Mapping[str, book.Trun
     )
     if table.take("default_destination") is None:
         table.wrong("default_destination", "is missing: it takes the calls that nothing else routes")
+    table.take("web")
     table.refuse_unknown()
     return site
 
@@ -57,6 +58,7 @@ def read_source(table: tables.Table, key: str, declared: frozenset[str]) -> book
         medium=table.text("medium"),
         campaign=table.text("campaign"),
         parent=table.reference("parent", declared, "source"),
+        cost_line=table.text("cost_line"),
     )
     table.refuse_unknown()
     return source

@@ -1,5 +1,6 @@
-"""Data that Dialmark ships beside its code: the table of consent regions and the texts of prompts, with what the
-operator puts in their place. Read once; a broken file of the operator's is refused with every error in it.
+"""Data that Dialmark ships beside its code: the table of consent regions, that of traffic sources, and the texts of
+prompts, with what the operator puts in their place. Read once; a broken file of the operator's is refused with every
+error in it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 
-from gateway.core import prompts, regions
+from gateway.core import prompts, regions, traffictables
 
 REGIONS_FILE = "consent_regions.csv"
+TRAFFIC_FILE = "traffic.csv"
 PROMPTS_FOLDER = "prompts"
 MAX_FILE_BYTES = 1_000_000
 
@@ -38,6 +40,23 @@ def folder() -> Path:
 def consent_regions(own: Path | None = None) -> regions.RegionTable:
     """The shipped table, or that of the operator. Raises `regions.BadRegions` and OSError for one that is wrong."""
     return _regions(own if own is not None else folder() / REGIONS_FILE)
+
+
+@lru_cache(maxsize=4)
+def traffic(own: Path | None = None) -> traffictables.Tables:
+    """The shipped tables of traffic sources, with the rows of the operator's own file over them. Raises
+    `traffictables.BadTables`, with all errors of the own file, and OSError."""
+    shipped_rows = _text(folder() / TRAFFIC_FILE)
+    if own is None:
+        return traffictables.parse(shipped_rows)
+    try:
+        return traffictables.parse(shipped_rows, _text(own))
+    except BadCatalogue as error:
+        raise traffictables.BadTables([str(error)]) from None
+    except traffictables.BadTables as error:
+        raise traffictables.BadTables([f"{own.name}: {message}" for message in error.errors]) from None
+    except UnicodeDecodeError:
+        raise traffictables.BadTables([f"{own.name}: is not UTF-8"]) from None
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
 
-from gateway.core import prompts
+from gateway.core import prompts, webbook
+from gateway.core.channels import Channel as Channel
 from gateway.core.regions import RecordingMode as RecordingMode
 from gateway.core.regions import RegionTable
 
@@ -37,19 +38,6 @@ class DidSource(StrEnum):
     RURI = "ruri"
     TO = "to"
     P_CALLED_PARTY = "p-called-party"
-
-
-class Channel(StrEnum):
-    """The marketing channel of a source."""
-
-    SEARCH = "search"
-    SOCIAL = "social"
-    DISPLAY = "display"
-    REFERRAL = "referral"
-    EMAIL = "email"
-    OFFLINE = "offline"
-    DIRECT = "direct"
-    OTHER = "other"
 
 
 class CampaignType(StrEnum):
@@ -217,6 +205,8 @@ class Source:
     medium: str | None = None
     campaign: str | None = None
     parent: str | None = None
+    cost_line: str | None = None
+    """Where its cost is booked; never shared by sources of different campaign types (R10, R13). None = by its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +360,8 @@ class TrackingNumber:
     recording: RecordingMode | None = None
     consent: Mapping[str, RecordingMode] = field(default_factory=dict)
     language: str | None = None
+    pool: str | None = None
+    """Key of the pool whose number, or overflow number, it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +391,7 @@ class Book:
     bans: tuple[Ban, ...] = ()
     local_contexts: frozenset[str] = frozenset()
     """Contexts of the PBX that `local:` destinations may enter."""
+    web: webbook.WebBook = field(default_factory=webbook.WebBook)
     regions: RegionTable = field(default_factory=lambda: RegionTable({}))
     """What the law of recording asks for where; not part of the routing file."""
     words: prompts.Catalogue = field(default_factory=lambda: prompts.Catalogue({}))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.core.book import Channel
+from gateway.core.channels import Channel
 
 RULES = 1
 """Version of the rules in `gateway.core.traffic`; raised when the same visit may be classified otherwise."""
@@ -125,6 +125,10 @@ class Tables:
                 if not slash or path.lower().startswith(f"/{wanted}"):
                     return row
         return None
+
+
+EMPTY = Tables("", {}, {}, {}, {}, frozenset())
+"""Knows nobody: every visit is direct, tagged or a referral."""
 
 
 class BadTables(ValueError):

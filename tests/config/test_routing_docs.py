@@ -4,11 +4,11 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from gateway.core import book
+from gateway.core import book, pool, traffictables, webbook
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "routing.md").read_text(encoding="utf-8")
-READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile", "handling")
+READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile", "handling", "webrules")
 GETTER = re.compile(
     r"\.(?:text|required_text|matching|whole|optional_whole|flag|choice|texts|references?|number|table|tables|take|groups)"
     r'\((?:table, |inner, )?"([a-z_]+)"'
@@ -30,8 +30,10 @@ def test_every_value_of_a_choice_is_documented() -> None:
         *(book.NumberForm, book.DidSource, book.Channel, book.CampaignType, book.CallerIdPolicy),
         *(book.Strategy, book.AfterHours, book.BanAction, book.MissCause),
         *(book.RecordingMode, book.Acceptance, book.Unanswered),
+        *(webbook.Asking, pool.FreezeMode),
     )
     values = [member.value for kind in kinds for member in kind]
+    values += [kind.value for kind in traffictables.Kind if kind is not traffictables.Kind.OWN]
     assert [value for value in values if f"`{value}`" not in PAGE] == []
 
 

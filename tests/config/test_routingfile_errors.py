@@ -125,7 +125,7 @@ CHANGES: list[tuple[str, str, str, str, str | None]] = [
     ('reason = "calls daily"', 'reason = "x"\nexpires = 9999-12-31', "ban.+74957770001.expires", "a day or a", None),
     ('"+74957770001"', '"*"', "ban.*.number", "a prefix must be", None),
     ("[[tracking_number]]", "[[tracking_numbr]]", "tracking_numbr", "no such key", "tracking_number"),
-    ("[[ban]]", "[[pool]]", "pool", "no such key", None),
+    ("[[ban]]", "[[flood]]", "flood", "no such key", None),
 ]
 
 
