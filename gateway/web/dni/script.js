@@ -1,0 +1,644 @@
+// Shows each visitor the number that is theirs (docs/dni.md). Served as `/dni/v1/<site>.js`, which calls this function
+// with the site's configuration. What the site wrote is never lost: every change is noted with what stood there before.
+//
+// For minify.py: no template literals, no shorthand properties, parentheses around parameters, a semicolon after every
+// statement. Properties that end with `_` are our own.
+((config) => {
+  "use strict";
+  const page = window;
+  const site = document;
+  const early = page.dialmark;
+  if (early && early.status) {
+    return;
+  }
+  const tag = site.currentScript || site.querySelector('script[src*="/' + config.site + '.js"]') || { dataset: {} };
+  const base = config.base || tag.src.replace(/[^/]*([?#].*)?$/, "");
+  const SKIPPED =
+    "head,script,style,noscript,textarea,input,select,code,pre,template,[contenteditable]:not([contenteditable=false]),[data-dialmark-skip]";
+  const ATTRIBUTES = ["href", "aria-label", "title"];
+  const LINK = /^\s*(tel|sms|callto):(?:\/\/)?([^;?]*)([^]*)$/i;
+  const SEPARATORS = "[\\s().\\-/\\u2010-\\u2015\\u2212\\u00ad\\u2060]";
+  const JOINTS = /[-./\u2010-\u2015\u2212]/;
+  const STORE = "dialmark." + config.site;
+
+  // ---- Finding numbers; gateway/core/numberformats.py is the reference ----
+
+  const GAP = SEPARATORS + "{0,3}";
+  const targets = config.targets.map((target) => {
+    const trunk = target.trunk;
+    const code = target.cc + GAP;
+    const words = target.texts.map((text) => text.replace(/[^\p{L}\p{N}\s]/gu, "\\$&"));
+    const number =
+      "(\\(?(?:\\+" + GAP + code + (trunk && "(?:\\(" + trunk + "\\)" + GAP + ")?") + "|" + code +
+      (trunk && "|" + trunk + GAP) + ")?" + target.nsn.split("").join(GAP) + ")";
+    return {
+      name_: target.target,
+      digits_: [target.nsn, target.cc + target.nsn, trunk + target.nsn],
+      pattern_: new RegExp([number].concat(words).join("|"), "gi"),
+    };
+  });
+  const digitsOf = (text) => text.replace(/\D/g, "");
+  const withDigits = (text) => targets.find((target) => target.digits_.includes(digitsOf(text)));
+
+  // A piece of something longer, such as an order number.
+  const isPart = (text, start, end) => {
+    const before = text[start - 1] || " ";
+    const after = text[end] || " ";
+    return (
+      /[\p{L}\p{N}+]/u.test(before) ||
+      /[\p{L}\p{N}]/u.test(after) ||
+      (JOINTS.test(before) && /\d/.test(text[start - 2]) && text[start] != "+") ||
+      (JOINTS.test(after) && /\d/.test(text[end + 1]))
+    );
+  };
+
+  // All targets in one pass: a number that is put in place of one target may be another target.
+  const find = (text) => {
+    const matches = [];
+    targets.forEach((target) => {
+      let match;
+      while ((match = target.pattern_.exec(text))) {
+        const end = match.index + match[0].length;
+        const start = match.index + (/^\([^)]*$/.test(match[1]) ? 1 : 0);
+        if (!isPart(text, start, end)) {
+          matches.push({ start_: start, end_: end, target_: target, form_: match[1] ? "" : "national" });
+        }
+      }
+    });
+    return matches.sort((one, other) => one.start_ - other.start_);
+  };
+
+  // The number shown instead, in the form in which `text` is written.
+  const inForm = (text, target, form) => {
+    const swap = swaps[target.name_];
+    if (!swap) {
+      return text;
+    }
+    const formats = swap.formats;
+    if (form) {
+      return formats[form];
+    }
+    const digits = digitsOf(text);
+    const all = target.digits_;
+    if (swap.repaint) {
+      let place = all[0].length - digits.length;
+      return text.replace(/\d/g, (digit) => (place++ < 0 ? digit : formats.significant[place - 1]));
+    }
+    const isPlain = !text.match(SEPARATORS);
+    return /^\(?\+/.test(text)
+      ? isPlain ? formats.e164 : formats.international
+      : digits == all[0]
+        ? isPlain ? formats.significant : formats.national_no_trunk
+        : digits == all[1]
+          ? isPlain ? formats.e164.slice(1) : formats.international_no_plus
+          : isPlain ? formats.national_digits : formats.national;
+  };
+
+  // ---- Writing them ----
+
+  const notes = new WeakMap();
+  let swaps = {};
+  let found = 0;
+
+  const read = (node, name) => (name ? node.getAttribute(name) : node.data);
+
+  // What the site wrote, also where our number stands now.
+  const original = (node, name) => {
+    const note = (notes.get(node) || {})[name];
+    const text = read(node, name);
+    return note && note.after_ === text ? note.before_ : text;
+  };
+
+  const write = (node, name, before, after) => {
+    const all = notes.get(node) || {};
+    const note = all[name] || {};
+    const times = note.after_ === after ? note.times_ + 1 : 0;
+    // Another script that puts its own back for ever is left to win.
+    if (read(node, name) !== after && times < 50) {
+      all[name] = { before_: before, after_: after, times_: times };
+      notes.set(node, all);
+      if (name) {
+        node.setAttribute(name, after);
+      } else {
+        node.data = after;
+      }
+    }
+  };
+
+  // Nodes, or an attribute of them, that read as one text. With `isWhole` that text must be one number; with `target` it
+  // is that number, however it is written.
+  const paint = (nodes, name, isWhole, target, form) => {
+    const sources = nodes.map((node) => original(node, name));
+    const text = sources.join("");
+    const start = text.search(/\S/);
+    const end = text.trimEnd().length;
+    const matches = (target ? [{ start_: start, end_: end, target_: target, form_: form }] : find(text)).filter(
+      (match) => !isWhole || (match.start_ <= start && match.end_ >= end),
+    );
+    let done = 0;
+    matches.forEach((match) => {
+      found++;
+      match.text_ = inForm(text.slice(match.start_, match.end_), match.target_, match.form_);
+    });
+    if (!isWhole || matches[0]) {
+      nodes.forEach((node, place) => {
+        const start = done;
+        const end = start + sources[place].length;
+        let after = "";
+        matches.forEach((match) => {
+          const from = Math.max(match.start_, done);
+          const to = Math.min(match.end_, end);
+          if (from < to) {
+            // Of one length: each node keeps its share. Else the node where it begins has all of it.
+            after +=
+              text.slice(done, from) +
+              (match.text_.length == match.end_ - match.start_
+                ? match.text_.slice(from - match.start_, to - match.start_)
+                : match.start_ < start ? "" : match.text_);
+            done = to;
+          }
+        });
+        write(node, name, sources[place], after + text.slice(done, end));
+        done = end;
+      });
+    }
+    return matches[0];
+  };
+
+  // The text nodes of an element; nothing for one that holds more than a number.
+  const pieces = (element, isAny) => {
+    const walker = site.createTreeWalker(element, 4);
+    const nodes = [];
+    let length = 0;
+    while (walker.nextNode()) {
+      const node = walker.currentNode;
+      length += original(node, "").trim().length;
+      if (!isAny && (length > 60 || nodes.length > 40)) {
+        return;
+      }
+      nodes.push(node);
+    }
+    return nodes;
+  };
+
+  const link = (element) => {
+    const before = original(element, "href");
+    const parts = LINK.exec(before);
+    const target = parts && withDigits(parts[2].replace(/%../g, ""));
+    const swap = target && swaps[target.name_];
+    if (target) {
+      found++;
+    }
+    write(element, "href", before, swap ? parts[1].toLowerCase() + ":" + swap.formats.e164 + parts[3] : before);
+    return target && { number: swap ? swap.formats.e164 : target.name_, scheme: parts[1].toLowerCase() };
+  };
+
+  const shadow = (element) => {
+    if (element.shadowRoot) {
+      watch(element.shadowRoot);
+      walk(element.shadowRoot);
+    }
+  };
+
+  const walk = (element, isPainted) => {
+    const data = element.dataset || {};
+    let run = [];
+    if (element.localName) {
+      if (element.matches(SKIPPED)) {
+        return;
+      }
+      ATTRIBUTES.forEach((name) => {
+        if (element.hasAttribute(name)) {
+          name == "href" ? link(element) : paint([element], name);
+        }
+      });
+      shadow(element);
+      if (!element.matches(":defined")) {
+        customElements.whenDefined(element.localName).then(() => shadow(element));
+      }
+    }
+    const named = data.dialmark && withDigits(data.dialmark);
+    if (!isPainted && (named || element.firstElementChild)) {
+      const nodes = pieces(element, named);
+      isPainted = nodes && (named || nodes[1]) && paint(nodes, "", 1, named, data.dialmarkFormat || "national");
+    }
+    // Texts with nothing but comments between are one: a framework cuts one text into several.
+    const flush = () => {
+      if (run[0] && !isPainted) {
+        paint(run, "");
+      }
+      run = [];
+    };
+    element.childNodes.forEach((node) => {
+      if (node.nodeType == 1) {
+        flush();
+        walk(node, isPainted);
+      } else if (node.nodeType == 3) {
+        run.push(node);
+      }
+    });
+    flush();
+  };
+
+  // ---- Watching the page ----
+
+  let isReady;
+  let frame;
+  let touched = new Set();
+
+  const touch = (node) => {
+    const holder = node.localName ? node : node.parentElement;
+    let levels = 4;
+    if (node.isConnected && !(holder && holder.closest(SKIPPED))) {
+      let parent = node.parentNode;
+      // A text is read with its neighbours, and a short element as one.
+      while (parent && parent != site && (node.data != null || (levels-- && pieces(parent)))) {
+        node = parent;
+        parent = node.parentNode;
+      }
+      walk(node);
+    }
+  };
+
+  const observer = new MutationObserver((records) => {
+    records.forEach((record) => {
+      touched.add(record.target);
+      if (record.type == "childList") {
+        touched.delete(record.target);
+        record.addedNodes.forEach((node) => touched.add(node));
+      }
+    });
+    frame =
+      frame ||
+      requestAnimationFrame(() => {
+        const nodes = touched;
+        frame = 0;
+        touched = new Set();
+        nodes.forEach(touch);
+        // Our own changes.
+        observer.takeRecords();
+        route();
+      });
+  });
+
+  const watch = (root) =>
+    observer.observe(root, {
+      subtree: true,
+      childList: true,
+      characterData: true,
+      attributeFilter: ATTRIBUTES.concat("data-dialmark"),
+    });
+
+  const scan = (element) => {
+    if (isReady) {
+      found = element ? found : 0;
+      walk(element || site.body);
+      observer.takeRecords();
+    }
+  };
+
+  const show = (list) => {
+    swaps = {};
+    api.numbers = {};
+    list.forEach((swap) => {
+      swaps[swap.target] = swap;
+      api.numbers[swap.target] = swap.formats;
+    });
+    scan();
+    listeners.forEach(tell);
+  };
+
+  const tell = (listener) => {
+    try {
+      listener(api.numbers);
+    } catch (error) {
+      console.error(error);
+    }
+  };
+
+  // ---- Talking to the gateway ----
+
+  const first = {
+    // A router may have taken the tags off the address already.
+    url: (performance.getEntriesByType("navigation")[0] || location).name || location.href,
+    referrer: site.referrer,
+    at: Date.now(),
+  };
+  const listeners = [];
+  const vars = {};
+  let consent = "pending";
+  let session = {};
+  let state;
+  let reason;
+  let turn = 0;
+  let here = location.href;
+  let came = first.referrer;
+  let view;
+  let stayed = 0;
+  let since = 0;
+  let told;
+  let timer;
+
+  const isGranted = () => consent == "granted";
+  const isVisible = () => site.visibilityState == "visible";
+  const newView = () => {
+    view = Math.random().toString(36).slice(2, 12);
+    stayed = 0;
+  };
+  const cut = (text) => text.slice(0, 2e3);
+
+  const save = () => {
+    try {
+      localStorage[STORE] = JSON.stringify(session);
+    } catch (error) {
+      // Full or forbidden: the visitor is a new one on the next page.
+    }
+  };
+
+  // What other tools call this visitor, and what the site said of them; again only when it changed.
+  const identities = (message) => {
+    const ids = { ga_sessions: {} };
+    site.cookie.split("; ").forEach((pair) => {
+      const match = /^_(ym_uid|fbp|fbc|ga)(?:_(\w+))?=(.*)/.exec(pair);
+      if (match) {
+        if (match[2]) {
+          ids.ga_sessions[match[2]] = (/^GS\d\.\d\.s?(\d+)/.exec(match[3]) || "")[1];
+        } else {
+          ids[match[1]] = match[3];
+        }
+      }
+    });
+    const now = JSON.stringify([ids, vars]);
+    if (now != told) {
+      told = now;
+      message.ids = ids;
+      message.vars = vars;
+    }
+    return message;
+  };
+
+  // Seconds for which this page has been seen.
+  const seconds = () => {
+    const now = Date.now();
+    stayed += since && now - since;
+    since = isVisible() ? now : 0;
+    return Math.round(stayed / 1e3);
+  };
+
+  const message = (more) =>
+    Object.assign({ v: 1, site: config.site, page: view, visitor: session.visitor, lease: session.lease }, more);
+
+  const beacon = (kind, more) => {
+    if (session.visitor) {
+      navigator.sendBeacon(base + kind, JSON.stringify(message(more)));
+    }
+  };
+
+  const leave = (more) => beacon("leave", Object.assign({ seconds: seconds(), found: found }, more));
+
+  const post = (kind, more) =>
+    fetch(base + kind, {
+      method: "POST",
+      body: JSON.stringify(message(more)),
+      credentials: isGranted() ? "include" : "omit",
+    }).then((response) => (response.ok ? response.json() : Promise.reject(response.status)));
+
+  const ask = () => {
+    const mine = ++turn;
+    const sent = Date.now();
+    const more = {
+      consent: consent,
+      url: cut(state ? here : first.url),
+      referrer: cut(came),
+      automated: navigator.webdriver,
+    };
+    if (isGranted()) {
+      const landing = (session.landing = session.landing || first);
+      if (state || landing.at != first.at) {
+        more.landing = {
+          url: cut(landing.url),
+          referrer: cut(landing.referrer),
+          seconds: Math.round((sent - landing.at) / 1e3),
+        };
+      }
+      told = 0;
+      identities(more);
+    }
+    state = "asking";
+    const late = setTimeout(() => {
+      if (mine == turn) {
+        state = "slow";
+      }
+    }, config.wait);
+    post("visit", more).then(
+      (answer) => {
+        clearTimeout(late);
+        if (mine == turn) {
+          const isLate = state == "slow";
+          reason = answer.reason;
+          if (isGranted()) {
+            session.visitor = answer.visitor;
+            session.lease = answer.lease;
+            session.swaps = isLate ? [] : answer.swaps;
+            kept(answer, sent);
+          }
+          if (isLate) {
+            // Not shown, so not held; the next page asks again.
+            leave({ shown: false });
+            session.lease = null;
+          } else {
+            state = "ready";
+            show(answer.swaps);
+          }
+        }
+      },
+      (error) => {
+        clearTimeout(late);
+        if (mine == turn) {
+          state = "failed";
+          reason = String(error);
+        }
+      },
+    );
+  };
+
+  // Until then the number is nobody else's, even if nothing more is heard of us.
+  const kept = (answer, sent) => {
+    session.until = sent + answer.expires_in * 1e3;
+    session.seen = sent;
+    save();
+  };
+
+  // A sign of life, or a new page of a site that never loads one.
+  const beat = (more) => {
+    const mine = turn;
+    const sent = Date.now();
+    if (consent != "pending" && isVisible()) {
+      if (session.lease && sent > session.until) {
+        show([]);
+        session.lease = null;
+        ask();
+      } else if (!state || (more && isGranted() && state != "ready")) {
+        ask();
+      } else if (session.visitor && state == "ready") {
+        post(more ? "page" : "beat", identities(Object.assign({ seconds: seconds(), found: found }, more))).then(
+          (answer) => {
+            if (mine == turn) {
+              if (answer.ok) {
+                kept(answer, sent);
+              } else {
+                session.lease = null;
+                ask();
+              }
+            }
+          },
+          () => {
+            told = 0;
+          },
+        );
+      }
+    }
+  };
+
+  const viewed = () => {
+    newView();
+    beat({ url: cut(here), referrer: cut(came) });
+  };
+
+  const route = () => {
+    if (location.href != here) {
+      came = here;
+      here = location.href;
+      viewed();
+    }
+  };
+
+  const start = (value) => {
+    value = value || "granted";
+    if (value != consent) {
+      if (isGranted()) {
+        leave({ forget: true });
+        localStorage.removeItem(STORE);
+      }
+      consent = value;
+      state = session = 0;
+      reason = told = "";
+      turn++;
+      try {
+        session = isGranted() && JSON.parse(localStorage[STORE]);
+      } catch (error) {
+        // None yet.
+      }
+      session = session || {};
+      if (!(Date.now() - session.seen < 18e5)) {
+        session.landing = 0;
+      }
+      show(session.until > Date.now() ? session.swaps : []);
+      if (value != "pending") {
+        if (!timer) {
+          settle();
+          timer = setInterval(() => {
+            route();
+            beat();
+          }, config.beat * 1e3);
+        }
+        beat();
+      }
+    }
+  };
+
+  // After hydration: a framework must find what it wrote.
+  const settle = () => {
+    if (site.readyState == "loading") {
+      site.addEventListener("DOMContentLoaded", settle);
+    } else {
+      (page.requestIdleCallback || setTimeout)(
+        () => {
+          isReady = 1;
+          watch(site.documentElement);
+          scan();
+        },
+        { timeout: 200 },
+      );
+    }
+  };
+
+  const callback = (fields) => {
+    const more = { url: cut(here), consent: !!fields.consent };
+    ["number", "name", "message", "when"].forEach((name) => {
+      more[name] = fields[name];
+    });
+    return post("callback", more);
+  };
+
+  // ---- What the visitor does ----
+
+  page.addEventListener("popstate", route);
+  page.addEventListener("hashchange", route);
+  page.addEventListener("pagehide", () => leave());
+  page.addEventListener("pageshow", (event) => {
+    if (event.persisted) {
+      viewed();
+    }
+  });
+  site.addEventListener("visibilitychange", () => {
+    seconds();
+    beat();
+  });
+  page.addEventListener(
+    "click",
+    (event) => {
+      const element = event.composedPath().find((node) => node.localName && LINK.test(node.getAttribute("href")));
+      const clicked = element && link(element);
+      if (clicked) {
+        beacon("click", clicked);
+      }
+    },
+    true,
+  );
+  site.addEventListener("submit", (event) => {
+    const data = event.target.dataset;
+    if ("dialmarkCallback" in data) {
+      event.preventDefault();
+      if (data.dialmarkCallback != "sending") {
+        data.dialmarkCallback = "sending";
+        callback(Object.fromEntries(new FormData(event.target))).then(
+          () => {
+            data.dialmarkCallback = "sent";
+          },
+          () => {
+            data.dialmarkCallback = "failed";
+          },
+        );
+      }
+    }
+  });
+
+  const api = {
+    numbers: {},
+    swap: scan,
+    start: start,
+    callback: callback,
+    on: (listener) => {
+      listeners.push(listener);
+      tell(listener);
+    },
+    setVar: (name, value) => {
+      vars[name] = cut(String(value));
+    },
+    status: () => ({
+      consent: consent,
+      state: state || "idle",
+      reason: reason,
+      visitor: session.visitor,
+      lease: session.lease,
+      found: found,
+    }),
+    push: (call) => api[call[0]](call[1], call[2]),
+  };
+  page.dialmark = api;
+  newView();
+  seconds();
+  start(tag.dataset.consent || config.consent);
+  (early || []).forEach(api.push);
+})
