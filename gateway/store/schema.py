@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration: lets a start see without alembic that there is nothing to do."""
 
 metadata = MetaData(
