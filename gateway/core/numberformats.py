@@ -20,7 +20,8 @@ SEPARATORS = r"\s().\-/\u2010-\u2015\u2212\u00ad\u2060"
 """Between the digits of a number; `\\s` has the no-break and narrow spaces. The script uses the same class."""
 
 _JOINTS = "-./\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
-_GAP = f"[{SEPARATORS}]{{0,3}}"
+# Source text of pages is indented; browsers show one space.
+_GAP = rf"\s*[{SEPARATORS}]{{0,3}}\s*"
 _HREF = re.compile(r"\s*(tel|sms|callto):(?://)?([^;?]*)([;?].*)?", re.IGNORECASE | re.DOTALL)
 _NOT_A_DIGIT = re.compile(r"[^0-9]")
 

@@ -23,7 +23,7 @@
 
   // ---- Finding numbers; gateway/core/numberformats.py is the reference ----
 
-  const GAP = SEPARATORS + "{0,3}";
+  const GAP = "\\s*" + SEPARATORS + "{0,3}\\s*";
   const targets = config.targets.map((target) => {
     const trunk = target.trunk;
     const code = target.cc + GAP;
