@@ -135,3 +135,5 @@ class LookUps:
     """`consent_region`, by `consent.caller_region`."""
     city: str | None = None
     """Language in which `city` is wanted, None = it is not."""
+    visitor: bool = False
+    """Who holds the pool number, for the whisper."""

@@ -34,18 +34,19 @@ def record(
     node: str,
     language: str | None = None,
     with_region: bool = True,
+    found: attribution.Attribution | None = None,
 ) -> dict[str, Any]:
     """The JSON document of a call. Times RFC 3339 UTC with milliseconds, durations in seconds, numbers E.164 with `+`.
 
     `calls_before` None: not looked up. `language` of the region's name: the site's unless given; `with_region` False
-    leaves it out (it costs 100 MB of memory).
+    leaves it out (it costs 100 MB of memory). `found`: who called; None: as the number alone tells.
     """
     number = tracking_number(facts, book)
     route = route_of(facts, number, book)
     site = site_of(route, book)
     names = _Names(book)
     answered = next((attempt for attempt in facts.attempts if attempt.answered_at_us is not None), None)
-    found = attribution.of_number(number, book)
+    found = found or attribution.of_number(number, book)
     return {
         "call_id": facts.call_id,
         "revision": revision,
@@ -81,7 +82,7 @@ def record(
         "destination": answered.destination if answered is not None else None,
         "attempts": [_attempt(attempt, names) for attempt in facts.attempts],
         "recording_consent": _consent(facts),
-        "attribution": _attribution(found),
+        "attribution": attributed(found),
         "sip_call_id": facts.sip_call_id,
         "linked_id": facts.linked_id,
         "unique_id": facts.unique_id,
@@ -240,10 +241,11 @@ def _tracking(facts: calls.CallFacts, number: book_.TrackingNumber | None) -> di
     }
 
 
-def _attribution(found: attribution.Attribution) -> dict[str, Any]:
+def attributed(found: attribution.Attribution) -> dict[str, Any]:
+    """The record's `attribution`."""
     return {
         "method": found.method.value,
-        "confidence": found.confidence,
+        "confidence": round(found.confidence, 3),
         "source": found.source,
         "source_name": found.source_name,
         "parent_source": found.parent_source,

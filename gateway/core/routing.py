@@ -41,6 +41,8 @@ DEFAULT_RING_SECONDS = 60
 _MAX_CACHED_PLANS = 4096
 _NO_EXCEPTION = -1
 _PLAIN = handling.Call()
+_OF_VISITOR = frozenset({"source", "campaign", "keyword", "city"})
+"""Placeholders of whispers that a visitor fills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def look_ups(did: str, routing: book.Book) -> LookUps:
         region=any(_is_region_name(region) for condition in conditions for region in condition.regions),
         consent_region=handling.rules_of(number, route, routing).recording is book.RecordingMode.REGION,
         city=handling.language_of(number, route, routing) if "city" in spoken else None,
+        visitor=number.kind is not book.TrackingKind.STATIC and bool(spoken & _OF_VISITOR) and bool(routing.web.sites),
     )
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.core import book, calls, events, records
+from gateway.core import attribution, book, calls, events, records
 from gateway.store import calls as stored_calls
 from gateway.store import outbox
 
@@ -37,9 +37,11 @@ def file(
     calls_before: int | None,
     now_us: int,
     with_region: bool = True,
+    found: attribution.Attribution | None = None,
 ) -> Filed | None:
     """The call as it is to be stored, or None when what is stored already says the same, or more.
 
+    `found`: who called; None: as the number alone tells.
     The revision of a record starts at 1 and goes up when its content changes after it was announced as over.
     """
     if saved is not None and saved.state == "closed" and not facts.is_closed:
@@ -47,7 +49,7 @@ def file(
         # known of a call that is over is not replaced by half of it.
         return None
     document = records.record(
-        facts, routing_book, revision=0, calls_before=calls_before, node=node, with_region=with_region
+        facts, routing_book, revision=0, calls_before=calls_before, node=node, with_region=with_region, found=found
     )
     text = _json(document)
     content_hash = hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -109,7 +111,7 @@ def _row(
         records.route_of(facts, records.tracking_number(facts, routing_book), routing_book), routing_book
     )
     day, hour = _local(facts.started_at_us, site.time_zone if site else "UTC")
-    caller, attribution = document["caller"], document["attribution"]
+    caller, attributed = document["caller"], document["attribution"]
     return stored_calls.CallRow(
         call_id=facts.call_id,
         node=node,
@@ -136,8 +138,8 @@ def _row(
         caller=caller["number"],
         caller_country=caller["country"],
         caller_region=caller["region"],
-        source=attribution["source"],
-        campaign=attribution["campaign"],
+        source=attributed["source"],
+        campaign=attributed["campaign"],
         outcome=facts.outcome.value if facts.outcome else None,
         cause=facts.cause,
         missed=bool(document["missed"]),

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from gateway import store
-from gateway.core import book, consent, numbers, prompts, routing
+from gateway.core import book, consent, numbers, prompts, routing, whisper
 from gateway.pbx import agi, dialvars
 from gateway.store import calls
 
@@ -29,11 +29,26 @@ Now = Callable[[], datetime]
 Want = Callable[[tuple[prompts.Wanted, ...]], None]
 """Told the choices of a whisper whose best was not ready, so that the next such call has it. Must not block."""
 
+VisitorOf = Callable[[store.Connection, routing.Question, book.Book], Awaitable[whisper.Visitor | None]]
+"""Who is probably calling a pool number, for the whisper."""
+
+Called = Callable[[str], None]
+"""Told the number (E.164 with `+`) of each call, so that it is lent to nobody else meanwhile. Must not block."""
+
 
 class Router:
     """Holds the routing book in force; `use` swaps it whole, so a call sees one revision only."""
 
-    def __init__(self, database: store.Database, *, now: Now, lookup_seconds: float, want: Want | None = None) -> None:
+    def __init__(
+        self,
+        database: store.Database,
+        *,
+        now: Now,
+        lookup_seconds: float,
+        want: Want | None = None,
+        visitor_of: VisitorOf | None = None,
+        called: Called | None = None,
+    ) -> None:
         self._database = database
         self._now = now
         self._lookup_seconds = lookup_seconds
@@ -42,6 +57,8 @@ class Router:
         self._encoded: dict[int, tuple[routing.Plan, list[tuple[str, str]]]] = {}
         self._shelf = prompts.EMPTY
         self._want = want
+        self._visitor_of = visitor_of
+        self._called = called
         self.late_look_ups = 0
 
     @property
@@ -76,10 +93,12 @@ class Router:
             return None
         call_id, did, caller, *rest = request.arguments
         trunk = rest[0] if rest else ""
+        if self._called is not None:
+            self._called(f"+{did}")
         question = routing.Question(call_id=call_id, did=did, caller=caller, at=self._now(), trunk=trunk or None)
         wanted = routing.look_ups(did, routing_book)
         history = self._known(question, wanted)
-        if wanted.calls_before or wanted.last_agent or wanted.idle_since:
+        if wanted.calls_before or wanted.last_agent or wanted.idle_since or wanted.visitor:
             return self._answer_after_look_up(question, routing_book, wanted, history)
         return self._plan(question, routing_book, history)
 
@@ -139,7 +158,7 @@ class Router:
         known: routing.History,
     ) -> routing.History:
         number = f"+{question.caller}" if question.caller else ""
-        calls_before, last, idle = None, None, {}
+        calls_before, last, idle, visitor = None, None, {}, None
         async with self._database.read() as connection:
             if wanted.calls_before and number:
                 calls_before = await calls.calls_before(connection, number, _microseconds(question.at))
@@ -154,8 +173,11 @@ class Router:
                     for key, state in seen.items()
                     if state.ended_us is not None
                 }
+            if wanted.visitor and self._visitor_of is not None:
+                visitor = await self._visitor_of(connection, question, routing_book)
         return replace(
             known,
+            visitor=visitor,
             calls_before=calls_before,
             last_agent=last.agent if last else None,
             last_agent_at=datetime.fromtimestamp(last.answered_us / 1_000_000, question.at.tzinfo) if last else None,

@@ -20,7 +20,7 @@ from gateway import store
 from gateway.core import book, calls, grouping, records, restarts
 from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
-from gateway.services import filing
+from gateway.services import attributing, filing
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
 from gateway.store import outbox
@@ -113,6 +113,8 @@ class _Work:
     batch: journalfiles.Batch | None
     file_id: int = 0
     filed: list[filing.Filed] = field(default_factory=list)
+    found: dict[str, attributing.Found] = field(default_factory=dict)
+    """Who called, by call id."""
     open_rows: list[stored_journal.OpenRow] = field(default_factory=list)
     postponed: list[_Call] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -192,6 +194,7 @@ class Tracker:
         return documents
 
     async def _document(self, call: _Call, facts: calls.CallFacts) -> Mapping[str, Any]:
+        found = (await self._who_called([facts])).get(facts.call_id)
         return records.record(
             facts,
             await self._book_of(facts.plan_revision),
@@ -199,6 +202,7 @@ class Tracker:
             calls_before=call.calls_before,
             node=self._node,
             with_region=self._with_region,
+            found=found.attribution if found is not None else None,
         )
 
     async def run(self) -> None:
@@ -373,6 +377,7 @@ class Tracker:
                     stored_journal.Closing(call.facts.call_id, call.closing.at_us, call.closing.reason)
                 )
         await self._learn(changed)
+        work.found = await self._who_called([facts for _, facts in changed])
         now_us = self._now_us()
         for number, (call, facts) in enumerate(changed, 1):
             if number % CALLS_AT_ONCE == 0:
@@ -385,9 +390,23 @@ class Tracker:
                 calls_before=call.calls_before,
                 now_us=now_us,
                 with_region=self._with_region,
+                found=found.attribution if (found := work.found.get(facts.call_id)) is not None else None,
             )
             if filed is not None:
                 work.filed.append(filed)
+
+    async def _who_called(self, changed: Iterable[calls.CallFacts]) -> dict[str, attributing.Found]:
+        """Of calls behind which visitors can be; a house without web sites asks nothing."""
+        asked = []
+        for facts in changed:
+            routing_book = await self._with_patience(functools.partial(self._book_of, facts.plan_revision))
+            if attributing.is_ours(records.tracking_number(facts, routing_book), routing_book):
+                asked.append((facts, routing_book))
+        return await self._with_patience(lambda: self._find(asked)) if asked else {}
+
+    async def _find(self, asked: Sequence[tuple[calls.CallFacts, book.Book | None]]) -> dict[str, attributing.Found]:
+        async with self._database.read() as connection:
+            return await attributing.of_batch(connection, asked)
 
     async def _learn(self, changed: Sequence[tuple[_Call, calls.CallFacts]]) -> None:
         """Asks the store, in two statements for the batch, what it knows of new calls and of their callers."""
@@ -430,6 +449,8 @@ class Tracker:
                 await stored_journal.close_calls(tx, work.closings)
             if work.damaged:
                 await stored_journal.quarantine(tx, work.damaged)
+            # Last: it takes the leases' lock, under which visitors wait.
+            await attributing.keep(tx, list(work.found.values()), now_us=self._now_us())
 
     async def _with_patience(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Repeats store work until it succeeds: the journal waits for us, so nothing is lost meanwhile."""

@@ -29,7 +29,7 @@ _LOCK = 0x6469616C6C656173
 _LOCK_IT = text("SELECT pg_advisory_xact_lock(:key)")
 
 
-class Overtaken(Exception):
+class Overtaken(store.StoreUnavailable):
     """A slot was changed by another process between reading and writing: nothing was written, do it again."""
 
 

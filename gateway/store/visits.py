@@ -1,0 +1,371 @@
+"""Visitors of the sites: where they came from, what they saw, what they clicked (R89, R107), and forgetting it.
+
+What came with a visit is kept as it came (`raw`), beside what the rules of its time made of it. IP addresses are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, func, select, text, update
+
+from gateway import store
+from gateway.core import erasure, matching, touches, traffic
+from gateway.store import poolschema, statements
+
+_VISITORS, _VISITS, _PAGES = poolschema.visitors, poolschema.visits, poolschema.page_views
+_CLICKS, _LEASES, _SLOTS = poolschema.clicks, poolschema.leases, poolschema.pool_numbers
+_ATTRIBUTIONS = poolschema.attributions
+
+MAX_PAGES = 200
+"""Of one visit; what a page that reloads itself all night adds is counted and not kept."""
+
+MAX_TOUCHES = 200
+
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What is kept of a visitor. `ids` are those of web analytics, `variables` what the site's script told."""
+
+    visitor_id: str
+    site: str
+    first_us: int
+    seen_us: int
+    ids: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """With what the visitor looks, and where they are (R107)."""
+
+    browser: str | None = None
+    system: str | None = None
+    device: str | None = None
+    country: str | None = None
+    city: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One visit. `touch` is how it began; when `is_touch` is false it went on where an earlier one was."""
+
+    touch: touches.Touch
+    landing: traffic.Landing
+    site: str
+    seen_us: int
+    is_touch: bool = True
+    pages: int = 1
+    on: Device = Device()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A visitor who has been here before: the visit they were last in, and the touch that counts."""
+
+    person: Person
+    last: Visit | None = None
+    touch: Visit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a visit; `place` counts from 1."""
+
+    visit_id: str
+    place: int
+    at_us: int
+    url: str
+
+
+_RANKED = text(
+    "SELECT visit_id FROM (SELECT visit_id, row_number() OVER (PARTITION BY visitor_id, is_touch "
+    "ORDER BY started_us DESC, visit_id DESC) AS place FROM visits WHERE visitor_id IN :visitors) AS ranked "
+    "WHERE place = 1"
+).bindparams(bindparam("visitors", expanding=True))
+
+
+async def known(connection: store.Connection, visitor_ids: Collection[str]) -> dict[str, Known]:
+    """Those of the visitors who are known, by id."""
+    found: dict[str, Known] = {}
+    for chunk in statements.chunks(sorted(set(visitor_ids))):
+        people = await connection.execute(select(_VISITORS).where(_VISITORS.c.visitor_id.in_(chunk)))
+        found |= {row.visitor_id: Known(_person(row)) for row in people}
+        ids = list((await connection.execute(_RANKED, {"visitors": list(chunk)})).scalars())
+        visits: dict[str, list[Visit]] = {}
+        for row in await connection.execute(select(_VISITS).where(_VISITS.c.visit_id.in_(ids))):
+            visits.setdefault(row.visitor_id, []).append(_visit(row))
+        for visitor_id, theirs in visits.items():
+            last = max(theirs, key=lambda one: (one.touch.at_us, one.touch.visit_id))
+            touch = next((one for one in theirs if one.is_touch), None)
+            found[visitor_id] = Known(found[visitor_id].person, last, touch)
+    return found
+
+
+async def save(tx: store.Transaction, people: Sequence[Person], visits: Sequence[Visit], pages: Sequence[Page]) -> None:
+    """Visitors and visits as they are now, whole rows; pages are added. Saving twice changes nothing."""
+    await statements.upsert(tx, _VISITORS, [_person_values(one) for one in people])
+    await statements.upsert(tx, _VISITS, [_visit_values(one) for one in visits])
+    kept = [
+        {"visit_id": one.visit_id, "place": one.place, "at_us": one.at_us, "url": one.url}
+        for one in pages
+        if one.place <= MAX_PAGES
+    ]
+    await statements.insert_new(tx, _PAGES, kept)
+
+
+_SEEN = (
+    update(_VISITS)
+    .where(_VISITS.c.visit_id == bindparam("b_visit"), _VISITS.c.seen_us < bindparam("b_seen"))
+    .values(seen_us=bindparam("b_seen"))
+)
+
+
+async def seen(tx: store.Transaction, visits: Mapping[str, int]) -> None:
+    """Signs of life: time by visit id. Visits that are not known are passed over."""
+    if visits:
+        rows = [{"b_visit": visit_id, "b_seen": at_us} for visit_id, at_us in sorted(visits.items())]
+        await tx.execute(_SEEN, rows)
+
+
+async def click(tx: store.Transaction, number: str, visitor_id: str, at_us: int) -> None:
+    """A visitor followed a link of the number."""
+    await tx.execute(_CLICKS.insert(), {"number": number, "visitor_id": visitor_id, "at_us": at_us})
+
+
+async def clicks(connection: store.Connection, number: str, since_us: int, until_us: int) -> list[matching.Click]:
+    """Clicks on links of a number, both times included, in their order."""
+    query = select(_CLICKS.c.visitor_id, _CLICKS.c.at_us).where(
+        _CLICKS.c.number == number, _CLICKS.c.at_us >= since_us, _CLICKS.c.at_us <= until_us
+    )
+    rows = await connection.execute(query.order_by(_CLICKS.c.at_us, _CLICKS.c.click_id))
+    return [matching.Click(row.visitor_id, row.at_us) for row in rows]
+
+
+async def touches_of(
+    connection: store.Connection, visitor_ids: Collection[str], until_us: int, window_days: float
+) -> list[touches.Touch]:
+    """The touches of a visitor, or of one person's several devices, within the window before `until_us`, oldest
+    first; of very many the latest."""
+    first_us = until_us - round(window_days * DAY_US)
+    query = (
+        select(_VISITS)
+        .where(_VISITS.c.visitor_id.in_(sorted(set(visitor_ids))), _VISITS.c.is_touch)
+        .where(_VISITS.c.started_us >= first_us, _VISITS.c.started_us <= until_us)
+        .order_by(_VISITS.c.started_us.desc(), _VISITS.c.visit_id.desc())
+        .limit(MAX_TOUCHES)
+    )
+    return [_visit(row).touch for row in (await connection.execute(query)).all()][::-1]
+
+
+async def visit_of(connection: store.Connection, visitor_id: str, at_us: int) -> Visit | None:
+    """The visit that a visitor was in, or was in last, at a time."""
+    query = (
+        select(_VISITS)
+        .where(_VISITS.c.visitor_id == visitor_id, _VISITS.c.started_us <= at_us)
+        .order_by(_VISITS.c.started_us.desc(), _VISITS.c.visit_id.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else _visit(row)
+
+
+async def mean_stay_seconds(connection: store.Connection, site: str, since_us: int, until_us: int) -> float | None:
+    """Mean time on site of visits that began in the time, None when there were none (R100)."""
+    stay = func.avg(_VISITS.c.seen_us - _VISITS.c.started_us)
+    query = select(stay).where(
+        _VISITS.c.site == site, _VISITS.c.started_us >= since_us, _VISITS.c.started_us < until_us
+    )
+    found = (await connection.execute(query)).scalar()
+    return None if found is None else float(found) / SECOND_US
+
+
+async def stays(
+    connection: store.Connection, site: str, since_us: int, until_us: int, *, limit: int = 1_000_000
+) -> list[tuple[int, int]]:
+    """(began, last seen) of visits, in the order of time: what `core.poolreplay` replays."""
+    query = (
+        select(_VISITS.c.started_us, _VISITS.c.seen_us)
+        .where(_VISITS.c.site == site, _VISITS.c.started_us >= since_us, _VISITS.c.started_us < until_us)
+        .order_by(_VISITS.c.started_us)
+        .limit(limit)
+    )
+    return [(row.started_us, row.seen_us) for row in await connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All that is known of a visitor, oldest first (R89, R107). `calls` are call ids with their confidence."""
+
+    person: Person
+    visits: tuple[Visit, ...]
+    pages: tuple[Page, ...]
+    clicks: tuple[tuple[int, str], ...]
+    calls: tuple[tuple[str, int, float], ...]
+
+
+async def timeline(connection: store.Connection, visitor_id: str) -> Timeline | None:
+    """What a visitor's page shows; None for one who is not known."""
+    row = (await connection.execute(select(_VISITORS).where(_VISITORS.c.visitor_id == visitor_id))).first()
+    if row is None:
+        return None
+    of = _VISITS.c.visitor_id == visitor_id
+    visits = await connection.execute(select(_VISITS).where(of).order_by(_VISITS.c.started_us, _VISITS.c.visit_id))
+    joined = select(_PAGES).join(_VISITS, _VISITS.c.visit_id == _PAGES.c.visit_id).where(of)
+    pages = await connection.execute(joined.order_by(_PAGES.c.at_us, _PAGES.c.place))
+    clicked = select(_CLICKS.c.at_us, _CLICKS.c.number).where(_CLICKS.c.visitor_id == visitor_id)
+    called = select(_ATTRIBUTIONS.c.call_id, _ATTRIBUTIONS.c.at_us, _ATTRIBUTIONS.c.confidence)
+    called = called.where(_ATTRIBUTIONS.c.visitor_id == visitor_id).order_by(_ATTRIBUTIONS.c.at_us)
+    return Timeline(
+        person=_person(row),
+        visits=tuple([_visit(one) for one in visits]),
+        pages=tuple([Page(one.visit_id, one.place, one.at_us, one.url) for one in pages]),
+        clicks=tuple([(one.at_us, one.number) for one in await connection.execute(clicked.order_by(_CLICKS.c.at_us))]),
+        calls=tuple([(one.call_id, one.at_us, one.confidence) for one in await connection.execute(called)]),
+    )
+
+
+async def forget(tx: store.Transaction, visitor_ids: Collection[str]) -> int:
+    """Takes visitors out of all of these tables. Leases stay, of nobody: other calls are weighed by them. Returns how
+    many were known."""
+    count = 0
+    for chunk in statements.chunks(sorted(set(visitor_ids))):
+        theirs = {"ids": list(chunk)}
+        for statement in _FORGET:
+            result = await tx.execute(statement, theirs)
+        count += result.rowcount
+    return count
+
+
+_FORGET = tuple(
+    text(statement).bindparams(bindparam("ids", expanding=True))
+    for statement in (
+        f"UPDATE leases SET visitor_id = '{erasure.PREFIX}' || lease_id WHERE visitor_id IN :ids",  # noqa: S608 - ours
+        # The number stays frozen, for nobody.
+        "UPDATE pool_numbers SET visitor_id = NULL, generation = generation + 1 WHERE visitor_id IN :ids",
+        "UPDATE attributions SET visitor_id = NULL, link_confidence = NULL WHERE visitor_id IN :ids",
+        "DELETE FROM clicks WHERE visitor_id IN :ids",
+        "DELETE FROM page_views WHERE visit_id IN (SELECT visit_id FROM visits WHERE visitor_id IN :ids)",
+        "DELETE FROM visits WHERE visitor_id IN :ids",
+        "DELETE FROM visitors WHERE visitor_id IN :ids",
+    )
+)
+
+
+async def old(connection: store.Connection, before_us: int, *, limit: int = 500) -> list[str]:
+    """Visitors not seen since a time."""
+    query = select(_VISITORS.c.visitor_id).where(_VISITORS.c.seen_us < before_us).order_by(_VISITORS.c.seen_us)
+    return list((await connection.execute(query.limit(limit))).scalars())
+
+
+async def count_old(connection: store.Connection, before_us: int) -> int:
+    """How many visits began before a time."""
+    query = select(func.count()).select_from(_VISITS).where(_VISITS.c.started_us < before_us)
+    return (await connection.execute(query)).scalar_one()
+
+
+async def prune(tx: store.Transaction, before_us: int) -> int:
+    """Deletes what is older: visits with their pages, clicks, ended leases, who called. Returns how many visits."""
+    aged = select(_VISITS.c.visit_id).where(_VISITS.c.started_us < before_us)
+    await tx.execute(delete(_PAGES).where(_PAGES.c.visit_id.in_(aged)))
+    gone = (await tx.execute(delete(_VISITS).where(_VISITS.c.started_us < before_us))).rowcount
+    await tx.execute(delete(_CLICKS).where(_CLICKS.c.at_us < before_us))
+    await tx.execute(delete(_ATTRIBUTIONS).where(_ATTRIBUTIONS.c.at_us < before_us))
+    await tx.execute(delete(_LEASES).where(_LEASES.c.issued_us < before_us, _LEASES.c.gone_us < before_us))
+    return gone
+
+
+def _person(row: Row[*tuple[Any, ...]]) -> Person:
+    return Person(row.visitor_id, row.site, row.first_us, row.seen_us, json.loads(row.ids), json.loads(row.variables))
+
+
+def _person_values(one: Person) -> dict[str, Any]:
+    return {
+        "visitor_id": one.visitor_id,
+        "site": one.site,
+        "first_us": one.first_us,
+        "seen_us": one.seen_us,
+        "ids": _json(one.ids),
+        "variables": _json(one.variables),
+    }
+
+
+def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
+    raw = json.loads(row.raw)
+    host, path, _ = traffic.parts(row.landing_page)
+    came = traffic.Classified(
+        kind=traffic.Kind(row.kind),
+        source=row.came_from,
+        medium=row.medium,
+        campaign=row.campaign,
+        term=row.term,
+        content=row.content,
+        campaign_id=raw.get("campaign_id"),
+        click_ids=raw.get("click_ids", {}),
+        referrer_host=raw.get("referrer_host"),
+        rule=row.rule,
+        version=row.version,
+    )
+    touch = touches.Touch(
+        at_us=row.started_us,
+        visit_id=row.visit_id,
+        visitor_id=row.visitor_id,
+        came=came,
+        source=row.book_source,
+        landing_page=row.landing_page or None,
+        referrer=row.referrer or None,
+    )
+    return Visit(
+        touch=touch,
+        landing=traffic.Landing(row.landing_page, row.referrer, raw.get("parameters", {}), host, path),
+        site=row.site,
+        seen_us=row.seen_us,
+        is_touch=row.is_touch,
+        pages=row.pages,
+        on=Device(row.browser, row.system, row.device, row.country, row.city),
+    )
+
+
+def _visit_values(one: Visit) -> dict[str, Any]:
+    touch, came, on = one.touch, one.touch.came, one.on
+    raw = {
+        "parameters": dict(one.landing.parameters),
+        "click_ids": dict(came.click_ids),
+        "campaign_id": came.campaign_id,
+        "referrer_host": came.referrer_host,
+    }
+    return {
+        "visit_id": touch.visit_id,
+        "visitor_id": touch.visitor_id,
+        "site": one.site,
+        "started_us": touch.at_us,
+        "seen_us": one.seen_us,
+        "is_touch": one.is_touch,
+        "book_source": touch.source,
+        "kind": came.kind.value,
+        "came_from": came.source,
+        "medium": came.medium,
+        "campaign": came.campaign,
+        "term": came.term,
+        "content": came.content,
+        "rule": came.rule,
+        "version": came.version,
+        "landing_page": one.landing.url,
+        "referrer": one.landing.referrer,
+        "raw": _json(raw),
+        "country": on.country,
+        "city": on.city,
+        "browser": on.browser,
+        "system": on.system,
+        "device": on.device,
+        "pages": one.pages,
+    }
+
+
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
