@@ -59,6 +59,7 @@ def policy(settings: Settings) -> retention.Policy:
         grace_days=chosen.grace_days,
         refused_days=chosen.refused_days,
         calls_months=chosen.calls_months,
+        visits_months=chosen.visits_months,
         audit_months=chosen.audit_months,
         archive_days=settings.journal.archive_days,
     )

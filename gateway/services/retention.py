@@ -1,6 +1,7 @@
 """What is due by the rules of retention: shown first (`preview`), then done (`run`), on the audit chain (N10).
 
     recordings   due ─▶ condemned (out of reach, can be restored) ─ grace ─▶ key shredded, file removed
+    visits       deleted, with pages, clicks, ended leases and visitors who never came back
     calls        due ─▶ the person leaves the record, what is counted stays
     archive, audit, refused sound: removed
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from gateway import store
 from gateway.core import retention
 from gateway.pbx import journalfiles
-from gateway.store import audit, forgetting, recordings, vault
+from gateway.store import audit, forgetting, leases, recordings, vault, visits
 
 BATCH = 200
 
@@ -30,6 +31,7 @@ class Policy:
     grace_days: int = 14
     refused_days: int = 14
     calls_months: int = 25
+    visits_months: int = 13
     audit_months: int = 36
     archive_days: int = 14
 
@@ -47,7 +49,7 @@ class Due:
     """One thing that is due. `action` is condemn, shred, forget, delete, or keep (due, but under legal hold)."""
 
     what: str
-    """recording | calls | archive | audit"""
+    """recording | calls | visits | archive | audit"""
     name: str
     action: str
     why: str
@@ -62,6 +64,7 @@ class Done:
     condemned: int = 0
     shredded: int = 0
     forgotten: int = 0
+    visits: int = 0
     archives: int = 0
     audit_rows: int = 0
     held: int = 0
@@ -79,6 +82,9 @@ async def preview(database: store.Database, policy: Policy, places: Places, now_
         if count := await forgetting.count_old_calls(connection, calls_before):
             why = f"older than {policy.calls_months} months; counts stay"
             found.append(Due("calls", f"{count} calls", "forget", why, count=count))
+        if count := await visits.count_old(connection, retention.months_before(now_us, policy.visits_months)):
+            why = f"older than {policy.visits_months} months"
+            found.append(Due("visits", f"{count} visits", "delete", why, count=count))
         audit_before = retention.months_before(now_us, policy.audit_months)
         if (count := await audit.count_before(connection, audit_before)) > 0:
             found.append(
@@ -101,11 +107,14 @@ async def run(database: store.Database, policy: Policy, places: Places, *, now_u
         done.shredded += gone
         done.files_left += left
     done.forgotten = await _forget_calls(database, policy, now_us)
+    done.visits = await _prune_visits(database, policy, now_us)
     done.archives = len(await asyncio.to_thread(_prune_archives, policy, places, now_us))
     async with database.begin() as tx:
         before_us = retention.months_before(now_us, policy.audit_months)
         done.audit_rows = await audit.prune(tx, before_us=before_us, now_us=now_us, actor=actor)
-        counts = {name: getattr(done, name) for name in ("condemned", "forgotten", "archives", "audit_rows", "held")}
+        counts = {
+            name: getattr(done, name) for name in ("condemned", "forgotten", "visits", "archives", "audit_rows", "held")
+        }
         await audit.append(tx, at_us=now_us, actor=actor, action="retention.run", subject="retention", details=counts)
     return done
 
@@ -189,6 +198,19 @@ async def _forget_calls(database: store.Database, policy: Policy, now_us: int) -
         forgotten += len(rows)
         if not rows:
             return forgotten
+
+
+async def _prune_visits(database: store.Database, policy: Policy, now_us: int) -> int:
+    before_us = retention.months_before(now_us, policy.visits_months)
+    async with database.begin() as tx:
+        pruned = await visits.prune(tx, before_us)
+    while True:
+        async with database.begin() as tx:
+            gone = await visits.old(tx, before_us)
+            await leases.lock(tx)
+            await visits.forget(tx, gone)
+        if not gone:
+            return pruned
 
 
 def _old_archives(policy: Policy, places: Places, now_us: int) -> list[Path]:

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, func, or_, select, text, update
 
 from gateway import store
 from gateway.core import erasure
-from gateway.store import calls, keyring, recordings, schema, statements
+from gateway.store import attributions, calls, keyring, leases, recordings, schema, statements, visits
 
 ERASURE = "erasure"
 RETENTION = "retention"
@@ -152,6 +152,11 @@ async def forget(
             await _forget_call(tx, row, pseudonym, now_us)
         ids = [row.call_id for row in chunk]
         await _forget_events(tx, ids, pseudonym)
+        theirs = await attributions.forget(tx, ids, pseudonym)
+        if why == ERASURE and theirs:
+            # Who is certain to have called is the same person on the web.
+            await leases.lock(tx)
+            await visits.forget(tx, theirs)
         values = [{"call_id": call_id, "pseudonym": pseudonym or "", "why": why, "at_us": now_us} for call_id in ids]
         await statements.upsert(tx, _FORGOTTEN, values)
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from gateway import store
 from gateway.core.displayrules import Consent
-from gateway.services import leasing
+from gateway.services import arrivals, leasing
 from gateway.store import leases, visits
 from tests.services.clinic import FIRST, OVERFLOW, PRINTED, ROUTING, SECOND_NUMBER, Clinic, number, reason, routing_book
 from tests.services.outages import out_of_reach
@@ -42,7 +42,7 @@ async def test_visitors_get_numbers_and_the_rest_the_overflow_number(clinic: Cli
 
 
 async def test_pages_that_come_together_share_a_commit(clinic: Clinic) -> None:
-    asked = leasing.arrivals.Arrival("clinic", "https://clinic.example/")
+    asked = arrivals.Arrival("clinic", "https://clinic.example/")
     answers = await clinic.open_all(asked, asked)
     assert {number(one) for one in answers} == {FIRST, SECOND_NUMBER}
     async with clinic.database.read() as connection:
@@ -176,10 +176,10 @@ async def test_the_task_answers_by_itself(clinic: Clinic) -> None:
     """As the daemon runs it: pages, signs and calls without a step by hand."""
     running = asyncio.create_task(clinic.leasing.run())
     async with asyncio.timeout(20):
-        first = await clinic.leasing.arrive(leasing.arrivals.Arrival("clinic", "https://clinic.example/"))
+        first = await clinic.leasing.arrive(arrivals.Arrival("clinic", "https://clinic.example/"))
         assert await clinic.leasing.beat(first.visit_id, [first.shows[0].lease_id or ""])
         assert not await clinic.leasing.beat(None, ["nobody's"])
-        asked = leasing.arrivals.Arrival("clinic", "https://clinic.example/")
+        asked = arrivals.Arrival("clinic", "https://clinic.example/")
         answers = await asyncio.gather(*(clinic.leasing.arrive(asked) for _ in range(20)))
     running.cancel()
     assert sorted(number(one) or "" for one in answers).count(OVERFLOW) == 19
