@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from gateway import store
 from gateway.cli import context, failures, moments
 from gateway.core import book, calls, grouping, records, restarts, rows
 from gateway.pbx import journalfiles
-from gateway.services import dispatcher, filing
+from gateway.services import attributing, dispatcher, filing
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
 from gateway.store import outbox, routing
@@ -183,6 +183,7 @@ class _Work:
         async with self._database.read() as connection:
             saved = await stored_calls.saved(connection, ids)
             before = await stored_calls.history_of_callers(connection, asked) if asked else {}
+        found = await self._who_called(whole)
         filed = []
         for facts in whole:
             known = saved.get(facts.call_id)
@@ -194,6 +195,7 @@ class _Work:
                 calls_before=known.calls_before if known else before.get(facts.call_id),
                 now_us=moments.micros(context.now()),
                 with_region=self._with_region,
+                found=found[facts.call_id].attribution if facts.call_id in found else None,
             )
             if made is None:
                 self._result.same += 1
@@ -201,7 +203,12 @@ class _Work:
             filed.append(made)
             self._result.changes.append(await self._change(made, known))
         if self._write and filed:
-            await self._store(filed)
+            await self._store(filed, found)
+
+    async def _who_called(self, whole: Sequence[calls.CallFacts]) -> dict[str, attributing.Found]:
+        books = [(facts, await self._book(facts.plan_revision)) for facts in whole]
+        async with self._database.read() as connection:
+            return await attributing.of_batch(connection, books)
 
     async def _change(self, made: filing.Filed, known: stored_calls.Saved | None) -> Change:
         if known is None:
@@ -211,10 +218,12 @@ class _Work:
         old = json.loads(stored.record) if stored else {}
         return Change(made.row.call_id, "changed", ", ".join(_differing(old, json.loads(made.row.record))))
 
-    async def _store(self, filed: Sequence[filing.Filed]) -> None:
+    async def _store(self, filed: Sequence[filing.Filed], found: Mapping[str, attributing.Found]) -> None:
         async with self._database.begin() as tx:
             await stored_calls.save(tx, [one.row for one in filed])
             await outbox.add(tx, [event for one in filed for event in one.events], self._targets)
+            kept = [found[one.row.call_id] for one in filed if one.row.call_id in found]
+            await attributing.keep(tx, kept, now_us=moments.micros(context.now()))
 
     async def _book(self, revision: int | None) -> book.Book | None:
         """The book of a revision, or the one in force, as the daemon chooses it."""
