@@ -16,8 +16,10 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from tests.rig.asterisk import ROOT
 from tests.web.dni import standin
 
-# Past the browser's idle time and one frame: whatever the script had to do at once is done.
-CALM = "new Promise((done) => requestIdleCallback(() => requestAnimationFrame(() => requestIdleCallback(done))))"
+# Past the browser's idle time and two frames: whatever the script had to do at once is done. After a click Chromium may
+# have no idle time at all, so there is an end to waiting for it.
+CALM = """new Promise((done) => requestIdleCallback(() => requestAnimationFrame(() => requestAnimationFrame(
+    () => requestIdleCallback(() => done(), { timeout: 300 }))), { timeout: 300 }))"""
 
 
 @dataclass

@@ -161,7 +161,7 @@ class Site:
             return web.Response(body=body, content_type=kind)
         html = self.pages.get(request.path)
         if html is None:
-            return web.Response(status=404)
+            return web.Response(status=204)
         return web.Response(text=html, content_type="text/html", headers=self.headers)
 
     def application(self) -> web.Application:

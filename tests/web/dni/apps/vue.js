@@ -1,5 +1,5 @@
 // The same shop front in Vue, with parts that are kept alive while they are away from the page.
-import { createSSRApp, defineComponent, h, KeepAlive, nextTick, ref } from "vue";
+import { createApp, createSSRApp, defineComponent, h, KeepAlive, nextTick, ref } from "vue";
 
 const NUMBER = "+74951234567";
 
@@ -22,8 +22,8 @@ const Cards = defineComponent({
   },
 });
 
-export const makeApp = (path) =>
-  createSSRApp({
+export const makeApp = (path, create = createSSRApp) =>
+  create({
     setup() {
       const route = ref(path);
       const count = ref(0);
@@ -48,6 +48,7 @@ export const makeApp = (path) =>
   });
 
 if (typeof document !== "undefined") {
-  makeApp(location.pathname + location.search).mount("#app");
+  const isFromServer = document.getElementById("app").firstElementChild;
+  makeApp(location.pathname + location.search, isFromServer ? createSSRApp : createApp).mount("#app");
   window.hydrated = nextTick();
 }
