@@ -101,7 +101,8 @@ async def find(
         known_as=visitors.known_as(question.caller, known, question.at_us),
         past=visitors.past(question.caller, known, question.at_us),
     )
-    match = matching.match(number.kind, question.at_us, evidence, Law(), window_days)
+    law = await leases.law_of(connection, number.pool) if number.kind is TrackingKind.POOL and number.pool else Law()
+    match = matching.match(number.kind, question.at_us, evidence, law, window_days)
     touch = None
     if match.visitor_id is not None:
         # One person's several devices: where they first looked may be another than where they called.

@@ -21,7 +21,7 @@ import structlog
 from gateway import store
 from gateway.core import book, displayrules, events, leaks, pool, poolmath, records, webbook
 from gateway.core.displayrules import Consent, Reason
-from gateway.services import arrivals
+from gateway.services import arrivals, lawfitting
 from gateway.services.arrivals import Answer, Arrival, Show
 from gateway.store import attributions, leases, outbox, visits
 
@@ -125,7 +125,8 @@ class Leasing:
         self._is_fitted = False
         self._is_mended = False
         self._terms: dict[str, pool.Terms] = {}
-        self._next_terms_us = self._next_tick_us = self._next_leaks_us = 0
+        self._stays: dict[str, float | None] = {}
+        self._next_laws_us = self._next_terms_us = self._next_tick_us = self._next_leaks_us = 0
         self._asked: deque[_Asked] = deque()
         self._batch = _Batch()
         self._wanted = asyncio.Event()
@@ -424,12 +425,15 @@ class Leasing:
         if self._terms and now_us >= self._next_tick_us:
             await self._patiently(lambda tx: leases.note_beat(tx, set(self._terms), now_us))
             self._next_tick_us = now_us + round(TICK_SECONDS * SECOND_US)
+        if self._terms and now_us >= self._next_laws_us:
+            await self._learn_laws(routing_book.web, now_us)
+            self._next_laws_us = now_us + DAY_US
         if self._terms and now_us >= self._next_leaks_us:
             await self._look_for_leaks(routing_book.web, now_us)
             self._next_leaks_us = now_us + round(LEAK_SECONDS * SECOND_US)
 
     async def _work_out_terms(self, web: webbook.WebBook, now_us: int) -> dict[str, pool.Terms]:
-        stays: dict[str, float | None] = {}
+        stays = self._stays
         if web.pools:
             async with self._database.read() as connection:
                 for site in {one.site for one in web.pools.values()}:
@@ -439,6 +443,11 @@ class Leasing:
             key: pool.terms(one.freeze, stays[one.site], LIVING_BEATS * _beat_seconds(web, one.site))
             for key, one in web.pools.items()
         }
+
+    async def _learn_laws(self, web: webbook.WebBook, now_us: int) -> None:
+        for key, one in web.pools.items():
+            law = await lawfitting.fitted(self._database, key, len(one.numbers), self._stays.get(one.site), now_us)
+            await self._patiently(functools.partial(leases.keep_law, key=key, law=law, now_us=now_us))
 
     async def _look_for_leaks(self, web: webbook.WebBook, now_us: int) -> None:
         """Numbers that are called although nobody is shown them (N6)."""

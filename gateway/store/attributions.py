@@ -116,6 +116,18 @@ async def number_calls(
     return found
 
 
+async def latest(
+    connection: store.Connection, pool: str, since_us: int, until_us: int, *, limit: int
+) -> list[tuple[str, int]]:
+    """(number, time) of the latest calls to the numbers of a pool."""
+    table = _ATTRIBUTIONS
+    query = select(table.c.number, table.c.at_us).where(
+        table.c.pool == pool, table.c.kind == "pool", table.c.at_us >= since_us, table.c.at_us < until_us
+    )
+    rows = await connection.execute(query.order_by(table.c.at_us.desc(), table.c.call_id).limit(limit))
+    return [(row.number, row.at_us) for row in rows]
+
+
 async def busiest_hour(connection: store.Connection, pool: str, since_us: int, until_us: int) -> int:
     """Leases that began in the busiest hour of the time."""
     hour = _LEASES.c.issued_us - _LEASES.c.issued_us % HOUR_US

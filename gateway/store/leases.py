@@ -8,15 +8,16 @@ written without the lock, `Overtaken` rolls the batch back, and it is done again
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row, bindparam, case, func, select, text, update
 
 from gateway import store
-from gateway.core import matching, pool, webbook
+from gateway.core import delays, matching, pool, webbook
 from gateway.core.pool import Slot
 from gateway.store import poolschema, statements
 
@@ -235,7 +236,7 @@ async def note_beat(tx: store.Transaction, pools: Collection[str], now_us: int) 
 
 
 async def _with_states(tx: store.Transaction, pools: Collection[str], now_us: int) -> None:
-    fresh = {"beat_us": now_us, "exhausted_us": None, "leak_us": None, "leaked": ""}
+    fresh = {"beat_us": now_us, "law": None, "exhausted_us": None, "leak_us": None, "leaked": ""}
     await statements.insert_new(tx, _STATES, [{"pool": key, **fresh} for key in sorted(pools)])
 
 
@@ -382,6 +383,29 @@ def _gone_us(row: Row[*tuple[Any, ...]], beat_seconds: float) -> int:
         return int(row.issued_us)
     current = Slot("", seen_us=row.seen_us, living_until_us=row.living_until_us)
     return gone_us(current, beat_seconds)
+
+
+async def law_of(connection: store.Connection, key: str) -> delays.Law:
+    """When visitors of the pool call; the usual law until one was fitted."""
+    written = (await connection.execute(select(_STATES.c.law).where(_STATES.c.pool == key))).scalar()
+    if written is None:
+        return delays.Law()
+    read = json.loads(written)
+    return delays.Law(**{**read, "late": tuple((share, mean) for share, mean in read["late"])})
+
+
+async def keep_law(tx: store.Transaction, key: str, law: delays.Law, *, now_us: int) -> None:
+    """Calls to the pool are judged by this law from now on."""
+    await _with_states(tx, {key}, now_us)
+    await tx.execute(update(_STATES).where(_STATES.c.pool == key).values(law=json.dumps(asdict(law))))
+
+
+async def count(connection: store.Connection, key: str, since_us: int, until_us: int) -> int:
+    """Leases of a pool that began in the time."""
+    query = select(func.count()).where(
+        _LEASES.c.pool == key, _LEASES.c.issued_us >= since_us, _LEASES.c.issued_us < until_us
+    )
+    return (await connection.execute(query)).scalar_one()
 
 
 async def tell_once(tx: store.Transaction, key: str, *, at_us: int, every_us: int) -> bool:

@@ -160,6 +160,7 @@ pool_states = Table(
     metadata,
     Column("pool", PlainText, primary_key=True),
     Column("beat_us", BigInteger, nullable=False, comment="when some process last took signs of life"),
+    Column("law", PlainText, comment="when visitors of this pool call, as last fitted; JSON"),
     Column("exhausted_us", BigInteger, comment="last alarm that nothing was free"),
     Column("leak_us", BigInteger, comment="last alarm of leaked numbers"),
     Column("leaked", PlainText, nullable=False, info=impersonal("our numbers that were told as leaked")),

@@ -14,7 +14,7 @@ from gateway import store
 from gateway.core import retention as rules
 from gateway.core import routing
 from gateway.pbx import agi
-from gateway.services import attributing, leasing, retention, router
+from gateway.services import attributing, lawfitting, leasing, retention, router
 from gateway.store import attributions, forgetting, keyring, leases, visits
 from tests import journals
 from tests.services.clinic import FIRST, OVERFLOW, ROUTING, SECOND, Clinic, number
@@ -318,3 +318,28 @@ async def test_a_leaked_number_is_told_once(house: House) -> None:
     await house.clinic.leasing.step()
     (told,) = await house.clinic.events(leasing.LEAKED)
     assert (told["number"], told["calls"], told["callers"]) == (FIRST, 4, 4)
+
+
+async def test_the_law_is_learnt_from_the_pools_own_calls(house: House) -> None:
+    """N4: visitors of this site call hours later, never from the page; and the site's mean time on site is known."""
+    await house.clinic.leasing.step()
+    usual = await lawfitting.fitted(house.database, "moscow", 2, 120.0, house.clinic.now_us)
+    assert (usual.mean_stay_seconds, usual.on_site_share) == (120.0, 0.7)
+    filed = []
+    for place in range(60):
+        visitor = await house.clinic.open()
+        await house.clinic.leave(visitor)
+        house.clinic.later(7_200)
+        filed.append(
+            attributions.Filed(
+                f"call-{place}", number(visitor) or "", "pool", house.clinic.now_us, "visitor", 1.0, "moscow"
+            )
+        )
+    async with house.database.begin() as tx:
+        await attributions.keep(tx, filed)
+    law = await lawfitting.fitted(house.database, "moscow", 2, 120.0, house.clinic.now_us + SECOND)
+    async with house.database.begin() as tx:
+        await leases.keep_law(tx, "moscow", law, now_us=house.clinic.now_us)
+        kept = await leases.law_of(tx, "moscow")
+    assert law.on_site_share < 0.65
+    assert kept == law

@@ -148,6 +148,7 @@ def upgrade() -> None:
         "pool_states",
         sa.Column("pool", sa.Text(), nullable=False),
         sa.Column("beat_us", sa.BigInteger(), nullable=False, comment="when some process last took signs of life"),
+        sa.Column("law", sa.Text(), nullable=True, comment="when visitors of this pool call, as last fitted; JSON"),
         sa.Column("exhausted_us", sa.BigInteger(), nullable=True, comment="last alarm that nothing was free"),
         sa.Column("leak_us", sa.BigInteger(), nullable=True, comment="last alarm of leaked numbers"),
         sa.Column("leaked", sa.Text(), nullable=False),
