@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from gateway.core import numberformats
 from gateway.core.displayrules import Consent, Reason
 
 VERSION = 1
-MAX_BODY_BYTES = 16_384
+MAX_BODY_BYTES = 32_768
 MAX_URL = 2_048
 MAX_SECONDS = 86_400 * 31
 MAX_FOUND = 100_000
@@ -265,12 +265,12 @@ def visit_answer(
 ) -> bytes:  # fmt: skip
     """To `visit`. For `expires_seconds` from when it was asked the numbers are nobody else's, whatever comes after; a
     visitor without a lease may keep static numbers for so long too. A target without an entry stays as it is."""
-    swaps = []
+    numbers = {}
     for one in shown:
-        target = numberformats.target(one.target, one.texts)
-        made = numberformats.swap(target, one.number) if target is not None else None
-        if made is not None:
-            swaps.append(made)
+        target, formats = numberformats.target(one.target, one.texts), numberformats.formats(one.number)
+        if target is not None and formats is not None:
+            repaint = numberformats.may_repaint(target, one.number)
+            numbers[target.e164] = {**asdict(formats), "repaint": repaint}
     return _json(
         {
             "v": VERSION,
@@ -278,7 +278,7 @@ def visit_answer(
             "visitor": visitor,
             "lease": lease,
             "expires_in": expires_seconds,
-            "swaps": swaps,
+            "numbers": numbers,
         }
     )
 

@@ -46,7 +46,7 @@ def minify(source: str) -> str:
     """The script in as few characters as this can do. Raises `Unclear`."""
     tokens = list(_tokens(source))
     words = _renamed(tokens)
-    return _joined(_merged(["let" if word == "const" else word for word in words]))
+    return _joined(_bared(_merged(["let" if word == "const" else word for word in words])))
 
 
 def _tokens(source: str) -> Iterator[Token]:
@@ -210,6 +210,15 @@ def _names() -> Iterator[str]:
                 number, digit = divmod(number, len(_LETTERS))
                 text += _LETTERS[digit]
             yield text
+
+
+def _bared(words: list[str]) -> list[str]:
+    """`(a) => …` as `a => …`."""
+    out = list(words)
+    for place, word in enumerate(words):
+        if word == "=>" and words[place - 3] == "(" and words[place - 2] != "(" and words[place - 1] == ")":
+            out[place - 3] = out[place - 1] = ""
+    return [word for word in out if word]
 
 
 def _joined(words: list[str]) -> str:

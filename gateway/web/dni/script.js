@@ -70,17 +70,13 @@
 
   // The number shown instead, in the form in which `text` is written.
   const inForm = (text, target, form) => {
-    const swap = swaps[target.name_];
-    if (!swap) {
-      return text;
-    }
-    const formats = swap.formats;
-    if (form) {
-      return formats[form];
+    const formats = swaps[target.name_];
+    if (!formats || form) {
+      return formats ? formats[form] : text;
     }
     const digits = digitsOf(text);
     const all = target.digits_;
-    if (swap.repaint) {
+    if (formats.repaint) {
       let place = all[0].length - digits.length;
       return text.replace(/\d/g, (digit) => (place++ < 0 ? digit : formats.significant[place - 1]));
     }
@@ -185,12 +181,12 @@
     const before = original(element, "href");
     const parts = LINK.exec(before);
     const target = parts && withDigits(parts[2].replace(/%../g, ""));
-    const swap = target && swaps[target.name_];
+    const formats = target && swaps[target.name_];
     if (target) {
       found++;
     }
-    write(element, "href", before, swap ? parts[1].toLowerCase() + ":" + swap.formats.e164 + parts[3] : before);
-    return target && { number: swap ? swap.formats.e164 : target.name_, scheme: parts[1].toLowerCase() };
+    write(element, "href", before, formats ? parts[1].toLowerCase() + ":" + formats.e164 + parts[3] : before);
+    return target && { number: formats ? formats.e164 : target.name_, scheme: parts[1].toLowerCase() };
   };
 
   const shadow = (element) => {
@@ -297,24 +293,15 @@
     }
   };
 
-  const show = (list) => {
-    swaps = {};
-    api.numbers = {};
-    list.forEach((swap) => {
-      swaps[swap.target] = swap;
-      api.numbers[swap.target] = swap.formats;
-    });
+  // `numbers` by target.
+  const show = (numbers) => {
+    swaps = api.numbers = numbers;
     scan();
     listeners.forEach(tell);
   };
 
-  const tell = (listener) => {
-    try {
-      listener(api.numbers);
-    } catch (error) {
-      console.error(error);
-    }
-  };
+  // By itself, so that its errors are its own.
+  const tell = (listener) => setTimeout(listener, 0, api.numbers);
 
   // ---- Talking to the gateway ----
 
@@ -339,6 +326,8 @@
   let told;
   let timer;
 
+  // First of all who listen, whatever the page does with the event.
+  const listen = (name, then) => page.addEventListener(name, then, true);
   const isGranted = () => consent == "granted";
   const isVisible = () => site.visibilityState == "visible";
   const newView = () => {
@@ -394,7 +383,8 @@
     }
   };
 
-  const leave = (more) => beacon("leave", Object.assign({ seconds: seconds(), found: found }, more));
+  const seen = (more) => Object.assign({ seconds: seconds(), found: found }, more);
+  const leave = (more) => beacon("leave", seen(more));
 
   const post = (kind, more) =>
     fetch(base + kind, {
@@ -425,21 +415,20 @@
       identities(more);
     }
     state = "asking";
-    const late = setTimeout(() => {
-      if (mine == turn) {
+    setTimeout(() => {
+      if (mine == turn && state == "asking") {
         state = "slow";
       }
     }, config.wait);
     post("visit", more).then(
       (answer) => {
-        clearTimeout(late);
         if (mine == turn) {
           const isLate = state == "slow";
           reason = answer.reason;
           if (isGranted()) {
             session.visitor = answer.visitor;
             session.lease = answer.lease;
-            session.swaps = isLate ? [] : answer.swaps;
+            session.numbers = isLate ? {} : answer.numbers;
             kept(answer, sent);
           }
           if (isLate) {
@@ -448,12 +437,11 @@
             session.lease = null;
           } else {
             state = "ready";
-            show(answer.swaps);
+            show(answer.numbers);
           }
         }
       },
       (error) => {
-        clearTimeout(late);
         if (mine == turn) {
           state = "failed";
           reason = String(error);
@@ -475,13 +463,13 @@
     const sent = Date.now();
     if (consent != "pending" && isVisible()) {
       if (session.lease && sent > session.until) {
-        show([]);
+        show({});
         session.lease = null;
         ask();
       } else if (!state || (more && isGranted() && state != "ready")) {
         ask();
       } else if (session.visitor && state == "ready") {
-        post(more ? "page" : "beat", identities(Object.assign({ seconds: seconds(), found: found }, more))).then(
+        post(more ? "page" : "beat", identities(seen(more))).then(
           (answer) => {
             if (mine == turn) {
               if (answer.ok) {
@@ -533,7 +521,7 @@
       if (!(Date.now() - session.seen < 18e5)) {
         session.landing = 0;
       }
-      show(session.until > Date.now() ? session.swaps : []);
+      show(session.until > Date.now() ? session.numbers : {});
       if (value != "pending") {
         if (!timer) {
           settle();
@@ -550,7 +538,7 @@
   // After hydration: a framework must find what it wrote.
   const settle = () => {
     if (site.readyState == "loading") {
-      site.addEventListener("DOMContentLoaded", settle);
+      listen("DOMContentLoaded", settle);
     } else {
       (page.requestIdleCallback || setTimeout)(
         () => {
@@ -573,30 +561,26 @@
 
   // ---- What the visitor does ----
 
-  page.addEventListener("popstate", route);
-  page.addEventListener("hashchange", route);
-  page.addEventListener("pagehide", () => leave());
-  page.addEventListener("pageshow", (event) => {
+  listen("popstate", route);
+  listen("hashchange", route);
+  listen("pagehide", () => leave());
+  listen("pageshow", (event) => {
     if (event.persisted) {
       viewed();
     }
   });
-  site.addEventListener("visibilitychange", () => {
+  listen("visibilitychange", () => {
     seconds();
     beat();
   });
-  page.addEventListener(
-    "click",
-    (event) => {
-      const element = event.composedPath().find((node) => node.localName && LINK.test(node.getAttribute("href")));
-      const clicked = element && link(element);
-      if (clicked) {
-        beacon("click", clicked);
-      }
-    },
-    true,
-  );
-  site.addEventListener("submit", (event) => {
+  listen("click", (event) => {
+    const element = event.composedPath().find((node) => node.localName && LINK.test(node.getAttribute("href")));
+    const clicked = element && link(element);
+    if (clicked) {
+      beacon("click", clicked);
+    }
+  });
+  listen("submit", (event) => {
     const data = event.target.dataset;
     if ("dialmarkCallback" in data) {
       event.preventDefault();
@@ -615,7 +599,7 @@
   });
 
   const api = {
-    numbers: {},
+    numbers: swaps,
     swap: scan,
     start: start,
     callback: callback,
@@ -624,7 +608,9 @@
       tell(listener);
     },
     setVar: (name, value) => {
-      vars[name] = cut(String(value));
+      if (Object.keys(vars).length < 20 || name in vars) {
+        vars[name] = String(value).slice(0, 200);
+      }
     },
     status: () => ({
       consent: consent,

@@ -40,13 +40,15 @@ class Stage:
         """A page with this body, when its numbers have been swapped or left."""
         self.site.pages[path] = standin.document(self.gateway, body, **embed)
         page = await self.page()
-        await page.goto(self.site.url + path + query, **({"referer": referer} if referer else {}))
+        await page.goto(self.site.url + path + query, referer=referer or None)
         await self.settled(page)
         return page
 
     async def settled(self, page: Page, state: str = "ready") -> None:
         """Until the script stands at `state` and has done what follows from it."""
-        await page.wait_for_function("(state) => window.dialmark?.status && dialmark.status().state === state", arg=state)
+        await page.wait_for_function(
+            "(state) => window.dialmark?.status && dialmark.status().state === state", arg=state
+        )
         await page.evaluate(CALM)
 
     async def texts(self, page: Page, selector: str = ".line") -> list[str]:

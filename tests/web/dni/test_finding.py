@@ -203,7 +203,9 @@ async def test_layout_changes_later(stage: Stage) -> None:
     )
     await stage.settled(page)
     assert (await page.inner_text("body")).endswith("84997654321")
-    await page.evaluate("document.querySelector('b').textContent = '123-45-67'; root.children[1].firstChild.data = '84951234567'")
+    await page.evaluate(
+        "document.querySelector('b').textContent = '123-45-67'; root.children[1].firstChild.data = '84951234567'"
+    )
     await page.evaluate("document.querySelector('a').href = 'tel:84951234567'")
     await stage.settled(page)
     assert await stage.texts(page) == ["8 499 765-43-21", "84997654321"]

@@ -1,4 +1,4 @@
-"""Sites of React and Vue, built from npm, made by a server and hydrated: the number stays swapped (attribution.md 1.3)."""
+"""Sites of React and Vue, built from npm, made by a server and hydrated: the number stays swapped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ async def opened(stage: Stage, webapps: Path, framework: str, *, is_from_server:
     html = (webapps / f"{framework}.html").read_text() if is_from_server else ""
     page = await stage.page()
     complaints = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
     body = f'<div id="app">{html}</div><script defer src="/{framework}.js"></script>'
     stage.site.pages[f"/{framework}"] = document(stage.gateway, body)
     await page.goto(f"{stage.site.url}/{framework}?utm_source=test")
