@@ -123,13 +123,17 @@ def swap(target: Target, e164: str) -> dict[str, object] | None:
 
 
 def wire_target(target: Target) -> dict[str, object]:
-    """One entry of the script's configuration: what to look for. Its pattern is that of `pattern`."""
+    """One entry of the script's configuration: the pattern to look for, the number in its first group and other writings
+    without one, each `_` standing for the separators; and the digits by which a link or a form of writing is known."""
+    words = [re.escape(text).replace("_", r"\x5f") for text in target.texts if text]
     return {
         "target": target.e164,
-        "cc": target.country_code,
-        "nsn": target.significant,
-        "trunk": target.trunk,
-        "texts": list(target.texts),
+        "digits": [
+            target.significant,
+            target.country_code + target.significant,
+            target.trunk + target.significant,
+        ],
+        "pattern": "|".join([f"({pattern(target).replace(_GAP, '_')})", *words]),
     }
 
 

@@ -68,7 +68,7 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class FirstPage:
-    """How the visit began, where that was another page, or this one under another address."""
+    """The first page of the visit as the script remembers it: the gateway may have been away then."""
 
     url: str
     referrer: str
@@ -306,12 +306,13 @@ def configuration(
     script came from. ASCII, without `<`: it can stand in any page or script."""
     return _json(
         {
-            "v": VERSION,
             "site": site,
             "base": base,
             "consent": consent.value,
             "beat": beat_seconds,
             "wait": wait_ms,
+            # Then every text is looked at, not only those with digits.
+            "worded": any(any(target.texts) for target in targets),
             "targets": [numberformats.wire_target(target) for target in targets],
         }
     )

@@ -115,12 +115,11 @@ def test_the_wire_has_what_the_script_needs() -> None:
     assert swap is not None
     assert (swap["target"], swap["repaint"]) == (SEOUL, False)
     assert set(Formats.__dataclass_fields__) == set(swap["formats"])  # type: ignore[call-overload] # a dictionary
-    assert numberformats.wire_target(target(SEOUL, "call us")) == {
+    seoul = target(SEOUL, "call_us", "")
+    assert numberformats.wire_target(seoul) == {
         "target": SEOUL,
-        "cc": "82",
-        "nsn": "212345678",
-        "trunk": "0",
-        "texts": ["call us"],
+        "digits": ["212345678", "82212345678", "0212345678"],
+        "pattern": r"(\(?(?:\+_82_\(0\)_|\+_82_|82_|0_)?2_1_2_3_4_5_6_7_8)|call\x5fus",
     }
 
 

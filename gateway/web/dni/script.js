@@ -11,11 +11,13 @@
   if (early && early.status) {
     return;
   }
-  const tag = site.currentScript || site.querySelector('script[src*="/' + config.site + '.js"]') || { dataset: {} };
+  const tag = site.currentScript;
   const base = config.base || tag.src.replace(/[^/]*([?#].*)?$/, "");
   const SKIPPED =
     "head,script,style,noscript,textarea,input,select,code,pre,template,[contenteditable]:not([contenteditable=false]),[data-dialmark-skip]";
-  const ATTRIBUTES = ["href", "aria-label", "title"];
+  const TEXTLESS = SKIPPED + ",[data-dialmark]";
+  const ATTRIBUTES = ["aria-label", "title"];
+  const LINKS = '[href*="tel:" i],[href*="sms:" i],[href*="callto:" i]';
   const LINK = /^\s*(tel|sms|callto):(?:\/\/)?([^;?]*)([^]*)$/i;
   const SEPARATORS = "[\\s().\\-/\\u2010-\\u2015\\u2212\\u00ad\\u2060]";
   const JOINTS = /[-./\u2010-\u2015\u2212]/;
@@ -23,22 +25,13 @@
 
   // ---- Finding numbers; gateway/core/numberformats.py is the reference ----
 
-  const GAP = "\\s*" + SEPARATORS + "{0,3}\\s*";
-  const targets = config.targets.map((target) => {
-    const trunk = target.trunk;
-    const code = target.cc + GAP;
-    const words = target.texts.map((text) => text.replace(/[^\p{L}\p{N}\s]/gu, "\\$&"));
-    const number =
-      "(\\(?(?:\\+" + GAP + code + (trunk && "(?:\\(" + trunk + "\\)" + GAP + ")?") + "|" + code +
-      (trunk && "|" + trunk + GAP) + ")?" + target.nsn.split("").join(GAP) + ")";
-    return {
-      name_: target.target,
-      digits_: [target.nsn, target.cc + target.nsn, trunk + target.nsn],
-      pattern_: new RegExp([number].concat(words).join("|"), "gi"),
-    };
+  const targets = config.targets;
+  const isWorded = config.worded;
+  targets.forEach((target) => {
+    target.pattern = new RegExp(target.pattern.replace(/_/g, "\\s*" + SEPARATORS + "{0,3}\\s*"), "gi");
   });
   const digitsOf = (text) => text.replace(/\D/g, "");
-  const withDigits = (text) => targets.find((target) => target.digits_.includes(digitsOf(text)));
+  const withDigits = (text) => targets.find((target) => target.digits.includes(digitsOf(text)));
 
   // A piece of something longer, such as an order number.
   const isPart = (text, start, end) => {
@@ -57,7 +50,7 @@
     const matches = [];
     targets.forEach((target) => {
       let match;
-      while ((match = target.pattern_.exec(text))) {
+      while ((isWorded || digitsOf(text)[target.digits[0].length - 1]) && (match = target.pattern.exec(text))) {
         const end = match.index + match[0].length;
         const start = match.index + (/^\([^)]*$/.test(match[1]) ? 1 : 0);
         if (!isPart(text, start, end)) {
@@ -70,12 +63,12 @@
 
   // The number shown instead, in the form in which `text` is written.
   const inForm = (text, target, form) => {
-    const formats = swaps[target.name_];
+    const formats = swaps[target.target];
     if (!formats || form) {
       return formats ? formats[form] : text;
     }
     const digits = digitsOf(text);
-    const all = target.digits_;
+    const all = target.digits;
     if (formats.repaint) {
       let place = all[0].length - digits.length;
       return text.replace(/\d/g, (digit) => (place++ < 0 ? digit : formats.significant[place - 1]));
@@ -132,32 +125,34 @@
       (match) => !isWhole || (match.start_ <= start && match.end_ >= end),
     );
     let done = 0;
+    // Asked only where there is something to write: it is slow.
+    if (matches[0] ? nodes.some((node) => (node.localName ? node : node.parentElement)?.closest(target ? SKIPPED : TEXTLESS)) : isWhole) {
+      return;
+    }
     matches.forEach((match) => {
       found++;
       match.text_ = inForm(text.slice(match.start_, match.end_), match.target_, match.form_);
     });
-    if (!isWhole || matches[0]) {
-      nodes.forEach((node, place) => {
-        const start = done;
-        const end = start + sources[place].length;
-        let after = "";
-        matches.forEach((match) => {
-          const from = Math.max(match.start_, done);
-          const to = Math.min(match.end_, end);
-          if (from < to) {
-            // Of one length: each node keeps its share. Else the node where it begins has all of it.
-            after +=
-              text.slice(done, from) +
-              (match.text_.length == match.end_ - match.start_
-                ? match.text_.slice(from - match.start_, to - match.start_)
-                : match.start_ < start ? "" : match.text_);
-            done = to;
-          }
-        });
-        write(node, name, sources[place], after + text.slice(done, end));
-        done = end;
+    nodes.forEach((node, place) => {
+      const start = done;
+      const end = start + sources[place].length;
+      let after = "";
+      matches.forEach((match) => {
+        const from = Math.max(match.start_, done);
+        const to = Math.min(match.end_, end);
+        if (from < to) {
+          // Of one length: each node keeps its share. Else the node where it begins has all of it.
+          after +=
+            text.slice(done, from) +
+            (match.text_.length == match.end_ - match.start_
+              ? match.text_.slice(from - match.start_, to - match.start_)
+              : match.start_ < start ? "" : match.text_);
+          done = to;
+        }
       });
-    }
+      write(node, name, sources[place], after + text.slice(done, end));
+      done = end;
+    });
     return matches[0];
   };
 
@@ -180,14 +175,20 @@
   const link = (element) => {
     const before = original(element, "href");
     const parts = LINK.exec(before);
-    const target = parts && withDigits(parts[2].replace(/%../g, ""));
-    const formats = target && swaps[target.name_];
+    const target = parts && !element.closest(SKIPPED) && withDigits(parts[2].replace(/%../g, ""));
+    const formats = target && swaps[target.target];
     if (target) {
       found++;
     }
     write(element, "href", before, formats ? parts[1].toLowerCase() + ":" + formats.e164 + parts[3] : before);
-    return target && { number: formats ? formats.e164 : target.name_, scheme: parts[1].toLowerCase() };
+    return target && { number: formats ? formats.e164 : target.target, scheme: parts[1].toLowerCase() };
   };
+
+  // What the selector finds in and below an element, a document fragment or a text.
+  const all = (root, selector) => [
+    ...(root.matches?.(selector) ? [root] : []),
+    ...(root.querySelectorAll?.(selector) || []),
+  ];
 
   const shadow = (element) => {
     if (element.shadowRoot) {
@@ -196,44 +197,63 @@
     }
   };
 
-  const walk = (element, isPainted) => {
-    const data = element.dataset || {};
-    let run = [];
-    if (element.localName) {
-      if (element.matches(SKIPPED)) {
-        return;
-      }
-      ATTRIBUTES.forEach((name) => {
-        if (element.hasAttribute(name)) {
-          name == "href" ? link(element) : paint([element], name);
-        }
-      });
-      shadow(element);
-      if (!element.matches(":defined")) {
-        customElements.whenDefined(element.localName).then(() => shadow(element));
-      }
+  const named = (element) => {
+    const target = withDigits(element.dataset.dialmark);
+    if (target) {
+      paint(pieces(element, 1), "", 1, target, "national");
     }
-    const named = data.dialmark && withDigits(data.dialmark);
-    if (!isPainted && (named || element.firstElementChild)) {
-      const nodes = pieces(element, named);
-      isPainted = nodes && (named || nodes[1]) && paint(nodes, "", 1, named, data.dialmarkFormat || "national");
+  };
+
+  // Whether a text can be a number or a piece of one.
+  const isLikely = (node) => {
+    const digits = digitsOf(node.data);
+    return (
+      isWorded ||
+      notes.has(node) ||
+      (digits && targets.some((target) => digits[target.digits[0].length - 1] || target.digits.join().includes(digits)))
+    );
+  };
+
+  // The smallest short element that is one number, else the texts around it.
+  const swapText = (node) => {
+    let parent = node.parentNode;
+    let levels = 4;
+    let nodes;
+    while (levels-- && parent && (nodes = pieces(parent))) {
+      if (nodes[1] && paint(nodes, "", 1)) {
+        return nodes;
+      }
+      parent = parent.parentNode;
     }
-    // Texts with nothing but comments between are one: a framework cuts one text into several.
-    const flush = () => {
-      if (run[0] && !isPainted) {
-        paint(run, "");
+    nodes = [];
+    // Nothing but comments between: a framework cuts one text into several.
+    while (node.previousSibling && !node.previousSibling.localName) {
+      node = node.previousSibling;
+    }
+    while (node && !node.localName) {
+      if (node.nodeType == 3) {
+        nodes.push(node);
       }
-      run = [];
-    };
-    element.childNodes.forEach((node) => {
-      if (node.nodeType == 1) {
-        flush();
-        walk(node, isPainted);
-      } else if (node.nodeType == 3) {
-        run.push(node);
+      node = node.nextSibling;
+    }
+    paint(nodes, "");
+    return nodes;
+  };
+
+  const walk = (root) => {
+    const walker = site.createTreeWalker(root, 4);
+    const done = new Set();
+    let node = root.data ? root : walker.nextNode();
+    all(root, LINKS).forEach(link);
+    ATTRIBUTES.forEach((attribute) => all(root, "[" + attribute + "]").forEach((element) => paint([element], attribute)));
+    all(root, "*").forEach(shadow);
+    while (node) {
+      if (isLikely(node) && !done.has(node)) {
+        swapText(node).forEach((each) => done.add(each));
       }
-    });
-    flush();
+      node = walker.nextNode();
+    }
+    all((root.data && root.parentElement?.closest("[data-dialmark]")) || root, "[data-dialmark]").forEach(named);
   };
 
   // ---- Watching the page ----
@@ -241,20 +261,6 @@
   let isReady;
   let frame;
   let touched = new Set();
-
-  const touch = (node) => {
-    const holder = node.localName ? node : node.parentElement;
-    let levels = 4;
-    if (node.isConnected && !(holder && holder.closest(SKIPPED))) {
-      let parent = node.parentNode;
-      // A text is read with its neighbours, and a short element as one.
-      while (parent && parent != site && (node.data != null || (levels-- && pieces(parent)))) {
-        node = parent;
-        parent = node.parentNode;
-      }
-      walk(node);
-    }
-  };
 
   const observer = new MutationObserver((records) => {
     records.forEach((record) => {
@@ -270,7 +276,11 @@
         const nodes = touched;
         frame = 0;
         touched = new Set();
-        nodes.forEach(touch);
+        nodes.forEach((node) => {
+          if (node.isConnected) {
+            walk(node);
+          }
+        });
         // Our own changes.
         observer.takeRecords();
         route();
@@ -282,7 +292,7 @@
       subtree: true,
       childList: true,
       characterData: true,
-      attributeFilter: ATTRIBUTES.concat("data-dialmark"),
+      attributeFilter: ["href", "data-dialmark"].concat(ATTRIBUTES),
     });
 
   const scan = (element) => {
@@ -305,10 +315,11 @@
 
   // ---- Talking to the gateway ----
 
+  const cut = (text) => text.slice(0, 2e3);
   const first = {
     // A router may have taken the tags off the address already.
-    url: (performance.getEntriesByType("navigation")[0] || location).name || location.href,
-    referrer: site.referrer,
+    url: cut((performance.getEntriesByType("navigation")[0] || location).name || location.href),
+    referrer: cut(site.referrer),
     at: Date.now(),
   };
   const listeners = [];
@@ -334,7 +345,6 @@
     view = Math.random().toString(36).slice(2, 12);
     stayed = 0;
   };
-  const cut = (text) => text.slice(0, 2e3);
 
   const save = () => {
     try {
@@ -398,19 +408,14 @@
     const sent = Date.now();
     const more = {
       consent: consent,
-      url: cut(state ? here : first.url),
+      url: state ? cut(here) : first.url,
       referrer: cut(came),
       automated: navigator.webdriver,
     };
     if (isGranted()) {
-      const landing = (session.landing = session.landing || first);
-      if (state || landing.at != first.at) {
-        more.landing = {
-          url: cut(landing.url),
-          referrer: cut(landing.referrer),
-          seconds: Math.round((sent - landing.at) / 1e3),
-        };
-      }
+      const landing = (session.landing = session.landing?.at > sent - 18e5 ? session.landing : first);
+      more.landing = { url: landing.url, referrer: landing.referrer, seconds: Math.round((sent - landing.at) / 1e3) };
+      save();
       told = 0;
       identities(more);
     }
@@ -453,7 +458,6 @@
   // Until then the number is nobody else's, even if nothing more is heard of us.
   const kept = (answer, sent) => {
     session.until = sent + answer.expires_in * 1e3;
-    session.seen = sent;
     save();
   };
 
@@ -518,14 +522,13 @@
         // None yet.
       }
       session = session || {};
-      if (!(Date.now() - session.seen < 18e5)) {
-        session.landing = 0;
-      }
       show(session.until > Date.now() ? session.numbers : {});
       if (value != "pending") {
         if (!timer) {
           settle();
           timer = setInterval(() => {
+            // Elements may have got a shadow root since.
+            scan();
             route();
             beat();
           }, config.beat * 1e3);
@@ -625,6 +628,6 @@
   page.dialmark = api;
   newView();
   seconds();
-  start(tag.dataset.consent || config.consent);
+  start(tag?.dataset.consent || config.consent);
   (early || []).forEach(api.push);
 })

@@ -85,12 +85,12 @@ async def test_a_number_named_by_its_element(stage: Stage) -> None:
     body = lines(
         [
             '<span data-dialmark="+74951234567">one two three <b>call us</b></span>',
-            '<span data-dialmark="84951234567" data-dialmark-format="international">four</span>',
+            '<span data-dialmark="84951234567">four</span>',
             '<span data-dialmark="84950000000">five</span>',
         ]
     )
     page = await stage.open(body)
-    assert await stage.texts(page) == ["8 (499) 765-43-21", "+7 499 765-43-21", "five"]
+    assert await stage.texts(page) == ["8 (499) 765-43-21", "8 (499) 765-43-21", "five"]
 
 
 UNTOUCHED = """
@@ -163,11 +163,12 @@ SHADOW = """
 
 
 async def test_open_shadow_roots(stage: Stage) -> None:
+    stage.gateway.beat_seconds = 0.1
     page = await stage.open(SHADOW)
     assert await page.inner_text("x-card p") == "8 499 765-43-21"
+    # Nothing tells of a root that comes later; the next beat finds it.
     await page.evaluate("customElements.define('x-late', class extends Card {})")
-    await stage.settled(page)
-    assert await page.inner_text("x-late p") == "8 499 765-43-21"
+    await page.wait_for_function("document.querySelector('x-late').shadowRoot.textContent === '8 499 765-43-21'")
     await page.evaluate("document.querySelector('x-card').shadowRoot.querySelector('p').textContent = '84951234567'")
     await stage.settled(page)
     assert await page.inner_text("x-card p") == "84997654321"

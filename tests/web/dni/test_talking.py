@@ -42,7 +42,7 @@ async def test_a_visit_tells_where_it_came_from(stage: Stage) -> None:
     assert visit.url == f"{stage.site.url}/{query}"
     assert visit.referrer.startswith("https://www.example.org/")
     assert visit.automated is True
-    assert visit.landing is None
+    assert visit.landing == scriptwire.FirstPage(visit.url, visit.referrer, 0)
     assert visit.ids == scriptwire.Ids(
         ga="1234567.1700000000",
         ga_sessions={"ABC123": "1700000001", "XYZ789": "1700000003"},
