@@ -1,4 +1,4 @@
-"""The script in Chromium: its weight on the wire, and how long it holds up a page of 5,000 nodes (attribution.md 1.2)."""
+"""The script in Chromium: its weight, and how long it holds up a page of 5,000 nodes (attribution.md 1.2)."""
 
 from __future__ import annotations
 

@@ -124,16 +124,17 @@ def swap(target: Target, e164: str) -> dict[str, object] | None:
 
 def wire_target(target: Target) -> dict[str, object]:
     """One entry of the script's configuration: the pattern to look for, the number in its first group and other writings
-    without one, each `_` standing for the separators; and the digits by which a link or a form of writing is known."""
+    without one, and the digits by which a link or a form of writing is known. In the pattern `#` stands for the
+    significant number with a `_` between its digits, and `_` for separators."""
+    shape = pattern(target).replace(_GAP, "_").replace("_".join(target.significant), "#")
     words = [re.escape(text).replace("_", r"\x5f") for text in target.texts if text]
     return {
-        "target": target.e164,
         "digits": [
             target.significant,
             target.country_code + target.significant,
             target.trunk + target.significant,
         ],
-        "pattern": "|".join([f"({pattern(target).replace(_GAP, '_')})", *words]),
+        "pattern": "|".join([f"({shape})", *words]),
     }
 
 

@@ -1,9 +1,9 @@
 """What the script on a page and the gateway say to each other (docs/dni.md; attribution.md 1.5), version 1.
 
 Each request is one JSON object in the body of a POST, sent as `text/plain` so that browsers ask no permission first.
-Anybody can send one. What our script would never send is refused as a whole (`Refused`): unknown or doubled fields, wrong
-types, values out of bounds, ids of another shape. Text that a page or a visitor wrote is cut and cleaned instead, and ids
-that other tools put into cookies are dropped when they do not look like theirs.
+Anybody can send one. What our script would never send is refused as a whole (`Refused`): unknown or doubled fields,
+wrong types, values out of bounds, ids of another shape. Text that a page or a visitor wrote is cut and cleaned instead,
+and ids that other tools put into cookies are dropped when they do not look like theirs.
 """
 
 from __future__ import annotations
@@ -302,20 +302,21 @@ def configuration(
     wait_ms: int = 800,
     base: str = "",
 ) -> bytes:
-    """What the script is called with. `base`: where the gateway is seen by browsers, with the final `/`; empty: where the
+    """What the script is called with. `base`: where browsers find the gateway, with the final `/`; empty: where the
     script came from. ASCII, without `<`: it can stand in any page or script."""
-    return _json(
-        {
-            "site": site,
-            "base": base,
-            "consent": consent.value,
-            "beat": beat_seconds,
-            "wait": wait_ms,
-            # Then every text is looked at, not only those with digits.
-            "worded": any(any(target.texts) for target in targets),
-            "targets": [numberformats.wire_target(target) for target in targets],
-        }
-    )
+    fields: dict[str, object] = {
+        "site": site,
+        "consent": consent.value,
+        "beat": beat_seconds,
+        "wait": wait_ms,
+        "targets": [numberformats.wire_target(target) for target in targets],
+    }
+    if any(any(target.texts) for target in targets):
+        # Then every text is looked at, not only those with digits.
+        fields["worded"] = True
+    if base:
+        fields["base"] = base
+    return _json(fields)
 
 
 def _json(value: Mapping[str, object]) -> bytes:

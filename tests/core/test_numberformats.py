@@ -117,9 +117,8 @@ def test_the_wire_has_what_the_script_needs() -> None:
     assert set(Formats.__dataclass_fields__) == set(swap["formats"])  # type: ignore[call-overload] # a dictionary
     seoul = target(SEOUL, "call_us", "")
     assert numberformats.wire_target(seoul) == {
-        "target": SEOUL,
         "digits": ["212345678", "82212345678", "0212345678"],
-        "pattern": r"(\(?(?:\+_82_\(0\)_|\+_82_|82_|0_)?2_1_2_3_4_5_6_7_8)|call\x5fus",
+        "pattern": r"(\(?(?:\+_82_\(0\)_|\+_82_|82_|0_)?#)|call\x5fus",
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -65,38 +66,37 @@ def test_what_a_visit_says() -> None:
     assert (bare.visitor, bare.lease, bare.landing, bare.ids, bare.variables, bare.automated) == (*[None] * 5, False)
 
 
+def each(kinds: Iterable[str], names: Iterable[str], *values: Any) -> list[tuple[str, str, Any]]:
+    return list(product(kinds, names, values))
+
+
+LOOKED = ("beat", "page", "leave")
 WRONG: list[tuple[str, str, Any]] = [
-    *((kind, "v", value) for kind in READERS for value in (..., 0, 2, "1", True, None)),
-    *((kind, "site", value) for kind in READERS for value in (..., "", "Clinic", "a" * 64, "../x", "a\n", 7, None)),
-    *((kind, "page", value) for kind in READERS for value in (..., "", "A", "a" * 17, "a-b", ["a"])),
-    *((kind, "visitor", value) for kind in READERS for value in ("", "short", "x" * 65, "' OR 1=1 --------", 5, {})),
-    *((kind, "lease", value) for kind in READERS for value in ("", "x" * 15, "é" * 20, "a" * 20 + "\n")),
-    *((kind, "extra", value) for kind in READERS for value in (1, None)),
-    *((kind, "visitor", ...) for kind in ("beat", "page", "leave", "click")),
-    *(
-        (kind, name, value)
-        for kind in ("beat", "page", "leave")
-        for name in SEEN
-        for value in (..., -1, 1.5, True, "1")
-    ),
-    *((kind, "seconds", 10**9) for kind in ("beat", "page", "leave")),
-    *((kind, "found", 10**6) for kind in ("beat", "page", "leave")),
-    *((kind, "url", value) for kind in ("visit", "page", "callback") for value in (..., "", "javascript:x", "x", 1)),
-    *((kind, "referrer", value) for kind in ("visit", "page") for value in (..., None, 1, [])),
-    *(("visit", "consent", value) for value in (..., "pending", "GRANTED", True, None)),
-    ("visit", "consent", "denied"),
-    *(("visit", "automated", value) for value in (0, "no", [])),
-    *(("visit", "landing", value) for value in ("x", {}, {"url": URL, "referrer": ""}, [1])),
-    ("visit", "landing", {"url": "x", "referrer": "", "seconds": 1}),
-    ("visit", "landing", {"url": URL, "referrer": "", "seconds": -1}),
-    *(("beat", "ids", value) for value in ("x", {"email": "a"}, {"ga_sessions": 1})),
-    *(("beat", "vars", value) for value in ("x", {"a": 1}, {"a": None}, [])),
-    *(("leave", name, value) for name in ("shown", "forget") for value in (0, "true")),
-    *(("click", "number", value) for value in (..., "", "74997654321", "+0123", "+7" * 10, "+7499a", None)),
-    *(("click", "scheme", value) for value in (..., "javascript", "TEL", None)),
-    *(("callback", "consent", value) for value in (..., False, None, "on", 1)),
-    *(("callback", "number", value) for value in (..., "", "   ", "call me", "123", None, 5)),
-    *(("callback", name, value) for name in ("name", "message", "when") for value in (1, [], {})),
+    *each(READERS, ["v"], ..., 0, 2, "1", True, None),
+    *each(READERS, ["site"], ..., "", "Clinic", "a" * 64, "../x", "a\n", 7, None),
+    *each(READERS, ["page"], ..., "", "A", "a" * 17, "a-b", ["a"]),
+    *each(READERS, ["visitor"], "", "short", "x" * 65, "' OR 1=1 --------", 5, {}),
+    *each(READERS, ["lease"], "", "x" * 15, "é" * 20, "a" * 20 + "\n"),
+    *each(READERS, ["extra"], 1, None),
+    *each([*LOOKED, "click"], ["visitor"], ...),
+    *each(LOOKED, SEEN, ..., -1, 1.5, True, "1"),
+    *each(LOOKED, ["seconds"], 10**9),
+    *each(LOOKED, ["found"], 10**6),
+    *each(["visit", "page", "callback"], ["url"], ..., "", "javascript:x", "x", 1),
+    *each(["visit", "page"], ["referrer"], ..., None, 1, []),
+    *each(["visit"], ["consent"], ..., "pending", "denied", "GRANTED", True, None),
+    *each(["visit"], ["automated"], 0, "no", []),
+    *each(["visit"], ["landing"], "x", {}, {"url": URL, "referrer": ""}, [1]),
+    *each(["visit"], ["landing"], {"url": "x", "referrer": "", "seconds": 1}),
+    *each(["visit"], ["landing"], {"url": URL, "referrer": "", "seconds": -1}),
+    *each(["beat"], ["ids"], "x", {"email": "a"}, {"ga_sessions": 1}),
+    *each(["beat"], ["vars"], "x", {"a": 1}, {"a": None}, []),
+    *each(["leave"], ["shown", "forget"], 0, "true"),
+    *each(["click"], ["number"], ..., "", "74997654321", "+0123", "+7" * 10, "+7499a", None),
+    *each(["click"], ["scheme"], ..., "javascript", "TEL", None),
+    *each(["callback"], ["consent"], ..., False, None, "on", 1),
+    *each(["callback"], ["number"], ..., "", "   ", "call me", "123", None, 5),
+    *each(["callback"], ["name", "message", "when"], 1, [], {}),
 ]
 
 

@@ -1,9 +1,9 @@
 """A small minifier for our own scripts: comments and spaces go, names that the script declares become short.
 
-No parser: it leans on how our sources are written, and refuses what it cannot tell apart (`Unclear`). Statements end with
-`;`, blocks have braces, parameters have parentheses, there are no template literals, no shorthand properties and the whole is one
-function in parentheses. Properties keep their names, but for those that
-end with `_`, which are ours. The same source always gives the same result.
+No parser: it leans on how our sources are written, and refuses what it cannot tell apart (`Unclear`). The whole is one
+function in parentheses; statements end with `;`, blocks have braces, parameters parentheses; there are no template
+literals and no shorthand properties. Properties keep their names, but for those that end with `_`, which are ours. The
+same source always gives the same result.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ _TOKEN = re.compile(
 )
 _WORD_END = re.compile(r"[\w$]$")
 _DECLARES = ("const", "let", "var", "function")
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Those that scripts are full of anyway come first: they cost least when compressed.
+_LETTERS = "etnriosalcdpufmhgbvkwyxjqzETNRIOSALCDPUFMHGBVKWYXJQZ"
 _RESERVED = frozenset(
-    "as async await break case catch class const continue debugger default delete do else enum export extends false "
-    "finally for from function get if import in instanceof let new null of return set static super switch this throw "
-    "true try typeof undefined var void while with yield".split()
+    re.findall(
+        r"\w+",
+        """
+        as async await break case catch class const continue debugger default delete do else enum export extends
+        false finally for from function get if import in instanceof let new null of return set static super
+        switch this throw true try typeof undefined var void while with yield
+        """,
+    )
 )
 
 _BODY = 2
@@ -77,8 +83,8 @@ def _is_name(tokens: list[Token], place: int) -> bool:
 def _renamed(tokens: list[Token]) -> list[str]:
     """The words of the script with short names for what it declares and for its own properties.
 
-    Within a statement of the script's body a name means one thing, and so does one declared in the body itself. The same
-    letters serve in each statement, which compresses well.
+    Within a statement of the script's body a name means one thing, and so does one declared in the body itself. The
+    same letters serve in each statement, in the order in which they come up, which compresses well.
     """
     statements = _statements(tokens)
     everywhere, inside = _uses(tokens, statements)
@@ -87,7 +93,7 @@ def _renamed(tokens: list[Token]) -> list[str]:
     letters = (name for name in _names() if name not in taken)
     first = [next(letters) for _ in range(max(map(len, inside.values()), default=0))]
     body = dict(zip(_by_use(everywhere), letters, strict=False))
-    local = {number: dict(zip(_by_use(uses), first, strict=False)) for number, uses in inside.items()}
+    local = {number: dict(zip(uses, first, strict=False)) for number, uses in inside.items()}
     own = _short_properties(tokens)
     out = []
     for place, (_, text) in enumerate(tokens):
@@ -167,7 +173,7 @@ def _parameters(texts: list[str], begin: int, end: int) -> set[int]:
 
 def _refuse_shorthand(tokens: list[Token], place: int) -> None:
     before, after = (tokens[place + step][1] if 0 <= place + step < len(tokens) else "" for step in (-1, 1))
-    if before in ("{", ",") and after == "}" or before == "{" and after == ",":
+    if (before in ("{", ",") and after == "}") or (before == "{" and after == ","):
         raise Unclear(f"shorthand property {tokens[place][1]}")
 
 
@@ -206,8 +212,9 @@ def _names() -> Iterator[str]:
     for length in count(1):
         for number in range(len(_LETTERS) ** length):
             text = ""
+            left = number
             for _ in range(length):
-                number, digit = divmod(number, len(_LETTERS))
+                left, digit = divmod(left, len(_LETTERS))
                 text += _LETTERS[digit]
             yield text
 

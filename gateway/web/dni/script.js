@@ -28,7 +28,8 @@
   const targets = config.targets;
   const isWorded = config.worded;
   targets.forEach((target) => {
-    target.pattern = new RegExp(target.pattern.replace(/_/g, "\\s*" + SEPARATORS + "{0,3}\\s*"), "gi");
+    target.name_ = "+" + target.digits[1];
+    target.pattern = new RegExp(target.pattern.replace("#", target.digits[0].split("").join("_")).replace(/_/g, "\\s*" + SEPARATORS + "{0,3}\\s*"), "gi");
   });
   const digitsOf = (text) => text.replace(/\D/g, "");
   const withDigits = (text) => targets.find((target) => target.digits.includes(digitsOf(text)));
@@ -63,7 +64,7 @@
 
   // The number shown instead, in the form in which `text` is written.
   const inForm = (text, target, form) => {
-    const formats = swaps[target.target];
+    const formats = swaps[target.name_];
     if (!formats || form) {
       return formats ? formats[form] : text;
     }
@@ -176,12 +177,12 @@
     const before = original(element, "href");
     const parts = LINK.exec(before);
     const target = parts && !element.closest(SKIPPED) && withDigits(parts[2].replace(/%../g, ""));
-    const formats = target && swaps[target.target];
+    const formats = target && swaps[target.name_];
     if (target) {
       found++;
     }
     write(element, "href", before, formats ? parts[1].toLowerCase() + ":" + formats.e164 + parts[3] : before);
-    return target && { number: formats ? formats.e164 : target.target, scheme: parts[1].toLowerCase() };
+    return target && { number: formats ? formats.e164 : target.name_, scheme: parts[1].toLowerCase() };
   };
 
   // What the selector finds in and below an element, a document fragment or a text.
@@ -565,7 +566,6 @@
   // ---- What the visitor does ----
 
   listen("popstate", route);
-  listen("hashchange", route);
   listen("pagehide", () => leave());
   listen("pageshow", (event) => {
     if (event.persisted) {
@@ -589,14 +589,10 @@
       event.preventDefault();
       if (data.dialmarkCallback != "sending") {
         data.dialmarkCallback = "sending";
-        callback(Object.fromEntries(new FormData(event.target))).then(
-          () => {
-            data.dialmarkCallback = "sent";
-          },
-          () => {
-            data.dialmarkCallback = "failed";
-          },
-        );
+        const ended = (answer) => {
+          data.dialmarkCallback = answer.ok ? "sent" : "failed";
+        };
+        callback(Object.fromEntries(new FormData(event.target))).then(ended, ended);
       }
     }
   });

@@ -1,5 +1,5 @@
-"""A web site and a gateway for the script to speak to, on origins of their own. The gateway reads with the real module and
-keeps what it hears; which numbers it gives, and how badly it does, is up to the test."""
+"""A web site and a gateway for the script to speak to, on origins of their own. The gateway reads with the real module
+and keeps what it hears; which numbers it gives, and how badly it does, is up to the test."""
 
 from __future__ import annotations
 
@@ -185,7 +185,8 @@ async def served(application: web.Application) -> AsyncIterator[str]:
 def document(gateway: Gateway, body: str, *, head: str = "", attributes: str = "") -> str:
     """A page with the script as docs/dni.md embeds it."""
     tag = f'<script async src="{gateway.script_url}" {attributes}></script>'
-    return f'<!doctype html><html lang="ru"><head><meta charset="utf-8"><title>Clinic</title>{head}{tag}</head><body>{body}</body></html>'
+    page = f"<title>Clinic</title>{head}{tag}</head><body>{body}</body></html>"
+    return f'<!doctype html><html lang="ru"><head><meta charset="utf-8">{page}'
 
 
 def lines(texts: Sequence[str]) -> str:

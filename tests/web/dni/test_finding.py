@@ -185,7 +185,8 @@ async def test_frames_are_left_to_themselves(stage: Stage) -> None:
 async def test_a_script_that_fights_back_wins_after_a_while(stage: Stage) -> None:
     page = await stage.open(
         "<p class=line>84951234567</p><script>new MutationObserver(() => { window.rounds = (window.rounds || 0) + 1;"
-        " const node = document.querySelector('p').firstChild; if (node.data !== '84951234567') node.data = '84951234567';"
+        " const node = document.querySelector('p').firstChild;"
+        " if (node.data !== '84951234567') node.data = '84951234567';"
         " }).observe(document.body, { subtree: true, characterData: true });</script>"
     )
     await page.wait_for_function("window.rounds > 90")

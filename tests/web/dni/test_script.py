@@ -75,7 +75,7 @@ async def test_what_is_made_small_does_the_same(chromium: Browser) -> None:
     small = minify.minify(SOURCE)
     assert len(small) < len(SOURCE) * 0.6
     page = await chromium.new_page()
-    run = "(source) => { const config = %s; eval(source)(config); return config.out; }" % CONFIG
+    run = f"(source) => {{ const config = {CONFIG}; eval(source)(config); return config.out; }}"
     expected = await page.evaluate(run, SOURCE)
     assert expected == [-5, 7, "// not a comment", 2, 3]
     assert await page.evaluate(run, small) == expected
