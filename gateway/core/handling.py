@@ -51,7 +51,8 @@ class Services:
             yield self.consent.why
         if self.acceptance is not None:
             numbered = ", ".join(str(place) for place, asks in enumerate(self.acceptance.steps, start=1) if asks)
-            yield f"who answers must press 1 in step {numbered}"
+            detecting = ", and answering machines are looked for" if self.acceptance.detects_machine else ""
+            yield f"who answers must press 1 in step {numbered}{detecting}"
         if self.unanswered is not book.Unanswered.MESSAGE:
             yield f"when nobody takes the call: {self.unanswered}"
 
@@ -69,7 +70,7 @@ def services(
         early_media=call.early_media and asked.mode is book.RecordingMode.ANNOUNCE,
         tell_agent=route.tell_agent and asked.mode is not book.RecordingMode.OFF,
         has_whisper=bool(call.whisper) and bool(steps),
-        acceptance=plans.Acceptance(accepting, route.accept_repeats, route.accept_seconds) if any(accepting) else None,
+        acceptance=_acceptance(route, accepting),
         unanswered=_unanswered(route, call, steps),
     )
 
@@ -84,6 +85,14 @@ def _unanswered(route: book.Route, call: Call, steps: tuple[plans.Step, ...]) ->
         case book.AfterHours.VOICEMAIL:
             return book.Unanswered.VOICEMAIL
     return book.Unanswered.MESSAGE
+
+
+def _acceptance(route: book.Route, accepting: tuple[bool, ...]) -> plans.Acceptance | None:
+    if not any(accepting):
+        return None
+    return plans.Acceptance(
+        accepting, route.accept_repeats, route.accept_seconds, detects_machine=route.answering_machine_detection
+    )
 
 
 def _must_accept(route: book.Route, step: plans.Step) -> bool:

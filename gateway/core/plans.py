@@ -83,6 +83,8 @@ class Acceptance:
     """How often the prompt is played again after no key."""
     seconds: int
     """To wait for the key after each prompt."""
+    detects_machine: bool = False
+    """Asterisk listens for an answering machine before the prompt (AMD)."""
 
 
 @dataclass(frozen=True, slots=True)
