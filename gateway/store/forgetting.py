@@ -26,6 +26,7 @@ RETENTION = "retention"
 
 _CALLS, _EVENTS, _DELIVERIES = schema.calls, schema.events, schema.deliveries
 _STONES, _FORGOTTEN = schema.tombstones, schema.forgotten_calls
+_RECORDINGS, _REVIEWS, _RECEIPTS = schema.recordings, schema.reviews, schema.receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ async def forget(
             await _forget_call(tx, row, pseudonym, now_us)
         ids = [row.call_id for row in chunk]
         await _forget_events(tx, ids, pseudonym)
+        await _forget_talk(tx, ids)
         values = [{"call_id": call_id, "pseudonym": pseudonym or "", "why": why, "at_us": now_us} for call_id in ids]
         await statements.upsert(tx, _FORGOTTEN, values)
 
@@ -182,6 +184,15 @@ async def _forget_events(tx: store.Transaction, call_ids: Sequence[str], pseudon
         await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
     said = _DELIVERIES.c.call_id.in_(call_ids) & _DELIVERIES.c.last_error.is_not(None)
     await tx.execute(update(_DELIVERIES).where(said).values(last_error=None))
+
+
+async def _forget_talk(tx: store.Transaction, call_ids: Sequence[str]) -> None:
+    """What was written about the talk, unless a recording is under legal hold, and what ties a receipt to a number."""
+    free = (_RECORDINGS.c.call_id.in_(call_ids), _RECORDINGS.c.held_us.is_(None))
+    await tx.execute(update(_RECORDINGS).where(*free).values(analysis=None))
+    theirs = _REVIEWS.c.recording_id.in_(select(_RECORDINGS.c.recording_id).where(*free))
+    await tx.execute(update(_REVIEWS).where(theirs).values(note=None))
+    await tx.execute(update(_RECEIPTS).where(_RECEIPTS.c.call_id.in_(call_ids)).values(salt=None))
 
 
 async def mask_rows(tx: store.Transaction, linked_ids: Sequence[str], call_ids: Sequence[str], digits: bytes) -> int:

@@ -59,6 +59,10 @@ class Recording:
     held_why: str | None = None
     condemned_us: int | None = None
     shredded_us: int | None = None
+    analysis: str | None = None
+    """JSON text of the external command (`recording.command`); None = none yet, or it gave nothing."""
+    analysed_us: int | None = None
+    """When the command was done with it, with a result or without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class RecordingFilter:
 
 
 _TABLE, _KEYS, _SECRETS = schema.recordings, schema.recording_keys, schema.vault_secrets
+_REVIEWS = schema.reviews
 _FIELDS = tuple(field.name for field in fields(Recording))
 _COLUMNS = [_TABLE.c[name] for name in _FIELDS]
 
@@ -184,7 +189,8 @@ async def restore(tx: store.Transaction, recording_id: str) -> bool:
 async def shred(
     tx: store.Transaction, recording_ids: Sequence[str], *, now_us: int, why: str | None = None
 ) -> list[Recording]:
-    """Deletes the keys of recordings that are not held, for good. Returns these; their files are to be removed."""
+    """Deletes the keys of recordings that are not held, for good, and what was made of their words (analysis, notes of
+    reviewers). Returns these; their files are to be removed."""
     if tx.dialect.name == "sqlite":
         # What is deleted is overwritten with zeros, not just forgotten in a free page.
         await tx.execute(text("PRAGMA secure_delete = ON"))
@@ -194,8 +200,10 @@ async def shred(
         some = [_recording(row) for row in await tx.execute(select(*_COLUMNS).where(*open_).with_for_update())]
         ids = [one.recording_id for one in some]
         await tx.execute(delete(_KEYS).where(_KEYS.c.recording_id.in_(ids)))
-        change: dict[str, Any] = {"state": State.SHREDDED, "shredded_us": now_us} | ({"why": why} if why else {})
+        change: dict[str, Any] = {"state": State.SHREDDED, "shredded_us": now_us, "analysis": None}
+        change |= {"why": why} if why else {}
         await tx.execute(update(_TABLE).where(_TABLE.c.recording_id.in_(ids)).values(change))
+        await tx.execute(update(_REVIEWS).where(_REVIEWS.c.recording_id.in_(ids)).values(note=None))
         gone += some
     return gone
 
@@ -242,6 +250,25 @@ async def to_shred(
     )
     query = select(*_COLUMNS).where(is_due, _TABLE.c.held_us.is_(None)).order_by(_TABLE.c.started_us)
     return [_recording(row) for row in await connection.execute(query)]
+
+
+async def to_analyse(connection: store.Connection, since_us: int, *, limit: int = 20) -> list[Recording]:
+    """Stored recordings that began at or after a time and that no command has looked at, oldest first."""
+    query = (
+        select(*_COLUMNS)
+        .where(_TABLE.c.state == State.STORED, _TABLE.c.started_us >= since_us, _TABLE.c.analysed_us.is_(None))
+        .order_by(_TABLE.c.started_us, _TABLE.c.recording_id)
+        .limit(limit)
+    )
+    return [_recording(row) for row in await connection.execute(query)]
+
+
+async def set_analysis(tx: store.Transaction, recording_id: str, analysis: str | None, *, now_us: int) -> bool:
+    """Keeps what a command found (JSON text), None when it gave nothing. False: the recording is not stored any more,
+    and nothing was kept of it."""
+    stored = (_TABLE.c.recording_id == recording_id) & (_TABLE.c.state == State.STORED)
+    change = {"analysis": analysis, "analysed_us": now_us}
+    return (await tx.execute(update(_TABLE).where(stored).values(change))).rowcount == 1
 
 
 async def key_usage(connection: store.Connection) -> dict[str, int]:
