@@ -385,7 +385,7 @@ reviews = Table(
     Column("score", SmallInteger),
     Column("note", PlainText, info=personal("a reviewer's words about a talk")),
     Column("reviewer", PlainText, info=personal("account or token of who reviewed")),
-    Column("drawn_us", BigInteger, nullable=False),
+    Column("drawn_us", BigInteger, nullable=False, info=impersonal("a time")),
     Column("reviewed_us", BigInteger),
     Index("ix_reviews_week", "week", "agent"),
     Index("ix_reviews_call", "call_id"),
