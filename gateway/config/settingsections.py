@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -93,11 +94,15 @@ def _database_url(url: str) -> str:
     raise ValueError("must begin with sqlite:/// or postgresql://")
 
 
-def _dialplan_folder(path: Path) -> Path:
-    # A subset of what `gateway.pbx.dialvars.SAFE_VALUE` lets into the dialplan.
-    if not re.fullmatch(r"/[A-Za-z0-9_./-]{0,63}", str(path)) or ".." in path.parts:
-        raise ValueError("must be at most 64 of A-Z a-z 0-9 _ . / -: it stands in the dialplan")
-    return path
+def _within(longest: int) -> Callable[[Path], Path]:
+    """Check of a folder that stands in the dialplan: a subset of `gateway.pbx.dialvars.SAFE_VALUE`."""
+
+    def check(path: Path) -> Path:
+        if not re.fullmatch(rf"/[A-Za-z0-9_./-]{{0,{longest - 1}}}", str(path)) or ".." in path.parts:
+            raise ValueError(f"must be at most {longest} of A-Z a-z 0-9 _ . / -: it stands in the dialplan")
+        return path
+
+    return check
 
 
 def _program(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -120,7 +125,9 @@ Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Folder = Annotated[Path, AfterValidator(_absolute)]
-DialplanFolder = Annotated[Folder, AfterValidator(_dialplan_folder)]
+PromptFolder = Annotated[Folder, AfterValidator(_within(64))]
+SpoolFolder = Annotated[Folder, AfterValidator(_within(128))]
+"""Twice in the journal row of MixMonitor, which is cut at 1,023 bytes."""
 OptionalFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(lambda path: path and _absolute(path))]
 Voice = Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?=[A-Za-z0-9_.+-][A-Za-z0-9_./+-]{0,63}$")]
 Address = Annotated[str, AfterValidator(_host)]
@@ -338,10 +345,10 @@ class Vault(Section):
 class Recording(Section):
     """From Asterisk's spool into the vault."""
 
-    spool_dir: DialplanFolder = Field(
+    spool_dir: SpoolFolder = Field(
         Path("/var/spool/asterisk/dialmark"),
         description="Folder into which Asterisk records, in plain. On a filesystem of its own: filled by recordings, "
-        "it must not take the journal's room. At most 64 characters. Nothing is recorded without a key ring.",
+        "it must not take the journal's room. At most 128 characters. Nothing is recorded without a key ring.",
     )
     settle_seconds: Annotated[Seconds, Field(ge=0.1, le=600)] = Field(
         2.0, description="Seconds for which a file must not have changed after the call's end."
@@ -420,7 +427,7 @@ class Consent(Section):
 class Prompts(Section):
     """What callers and agents hear, and who speaks it. Calls go on without: what is not ready is not played."""
 
-    dir: DialplanFolder = Field(
+    dir: PromptFolder = Field(
         Path("/var/lib/dialmark/prompts"),
         description="Folder of the audio made ahead of time; Asterisk must be able to read it. At most 64 characters.",
     )
