@@ -227,7 +227,7 @@ async def test_another_ring_and_no_ring_play_nothing(
             assert answer.status == 503
 
 
-@pytest.mark.parametrize("name", ["x", "..%2f..%2fetc%2fpasswd", str(uuid.uuid4())])
+@pytest.mark.parametrize("name", ["x", "..%2f..%2fetc%2fpasswd", "89007eaf-0473-40ec-9b37-d1641fcea606"])
 async def test_an_unknown_recording(listener: Listener, http: aiohttp.ClientSession, name: str) -> None:
     headers = bearer(await listener.token("admin"))
     async with http.get(f"{listener.url}/api/v1/recordings/{name}/audio", headers=headers) as answer:
