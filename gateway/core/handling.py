@@ -47,6 +47,7 @@ class Services:
 
     @property
     def why(self) -> Iterator[str]:
+        """In plain words, a line for each service that the call gets."""
         if self.consent.why:
             yield self.consent.why
         if self.acceptance is not None:
@@ -101,12 +102,14 @@ def _must_accept(route: book.Route, step: plans.Step) -> bool:
 
 
 def rules_of(number: book.TrackingNumber, route: book.Route, routing: book.Book) -> consent.Rules:
+    """What the number, its route and its site say about recording."""
     return consent.rules_of(number, route, routing.sites[route.site])
 
 
 def whisper_of(
     route: book.Route, number: book.TrackingNumber, routing: book.Book, history: plans.History
 ) -> tuple[prompts.Wanted, ...]:
+    """What may be whispered to who answers this call, best first; empty when the route whispers nothing."""
     language = language_of(number, route, routing)
     word = ""
     if history.calls_before is not None:
