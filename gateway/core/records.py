@@ -37,7 +37,8 @@ def record(
 ) -> dict[str, Any]:
     """The JSON document of a call. Times RFC 3339 UTC with milliseconds, durations in seconds, numbers E.164 with `+`.
 
-    `calls_before` None: not looked up. `language` of the region's name: the site's unless given; `with_region` False
+    `recordings` and `receipts` stay empty: `gateway.store.joined` fills them in when a record is read, and knows that
+    they are the last two. `calls_before` None: not looked up. `language` of the region's name: the site's unless given; `with_region` False
     leaves it out (it costs 100 MB of memory).
     """
     number = tracking_number(facts, book)
@@ -85,6 +86,8 @@ def record(
         "sip_call_id": facts.sip_call_id,
         "linked_id": facts.linked_id,
         "unique_id": facts.unique_id,
+        "recordings": [],
+        "receipts": [],
     }
 
 
