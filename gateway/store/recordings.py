@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, func, or_, select, text, true, tuple_, update
 
 from gateway import store
 from gateway.store import keyring, schema, statements, vault
@@ -117,9 +117,10 @@ async def register(tx: store.Transaction, recording: Recording, wrapped: keyring
     return True
 
 
-async def get(connection: store.Connection, recording_id: str) -> Recording | None:
-    """One recording."""
-    row = (await connection.execute(select(*_COLUMNS).where(_TABLE.c.recording_id == recording_id))).first()
+async def get(connection: store.Connection, recording_id: str, *, for_update: bool = False) -> Recording | None:
+    """One recording; `for_update` keeps others from changing it until the transaction ends."""
+    query = select(*_COLUMNS).where(_TABLE.c.recording_id == recording_id)
+    row = (await connection.execute(query.with_for_update() if for_update else query)).first()
     return None if row is None else _recording(row)
 
 
@@ -252,11 +253,15 @@ async def to_shred(
     return [_recording(row) for row in await connection.execute(query)]
 
 
-async def to_analyse(connection: store.Connection, since_us: int, *, limit: int = 20) -> list[Recording]:
-    """Stored recordings that began at or after a time and that no command has looked at, oldest first."""
+async def to_analyse(
+    connection: store.Connection, since_us: int, *, node: str | None = None, limit: int = 20
+) -> list[Recording]:
+    """Stored recordings that began at or after a time and that no command has looked at, oldest first; of one node,
+    in whose vault they lie, or of all."""
     query = (
         select(*_COLUMNS)
         .where(_TABLE.c.state == State.STORED, _TABLE.c.started_us >= since_us, _TABLE.c.analysed_us.is_(None))
+        .where(true() if node is None else _TABLE.c.node == node)
         .order_by(_TABLE.c.started_us, _TABLE.c.recording_id)
         .limit(limit)
     )
