@@ -14,8 +14,9 @@ import asyncio
 import fcntl
 import json
 import os
+import threading
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 
 READY = "recording.ready"
 ALERT = "system.alert"
+NO_RING = "there is no key ring"
 UNREADABLE = "unreadable"
 """Folder in the spool for files that hold no sound; an administrator looks at them."""
 LOCK_NAME = ".recorder.lock"
@@ -85,8 +87,17 @@ class Counts:
     seconds: float = 0.0
 
 
+class _GivenUp(OSError):
+    """The daemon ends before a recording is written; its draft is removed, and its plain files stay."""
+
+
 class Recorder:
-    """Polls the spool. Without a key ring it stores nothing and says so: plain sound waits in the spool."""
+    """Polls the spool. Without a key ring it stores nothing and says so: plain sound waits in the spool.
+
+    `no_ring` says why there is none; "" is a node that was never meant to record, which is no reason for an alarm.
+    `journal_is_read` tells whether all that the journal holds is in the store: until then, nothing counts as recorded
+    without consent because the store does not know it.
+    """
 
     def __init__(
         self,
@@ -95,10 +106,12 @@ class Recorder:
         spool: Path,
         root: Path,
         ring: keyring.KeyRing | None,
+        no_ring: str = "",
         node: str,
         receipt_of: ReceiptOf,
         now_us: NowUs,
         is_over: IsOver | None = None,
+        journal_is_read: Callable[[], bool] = lambda: True,
         pace: Pace | None = None,
         targets: Collection[str] = (),
         events_added: Callable[[], None] = lambda: None,
@@ -107,14 +120,19 @@ class Recorder:
         self._spool = spool
         self._root = root
         self._ring = ring
+        self._no_ring = no_ring
         self._node = node
         self._receipt_of = receipt_of
         self._is_over = is_over or stored_calls(database)
+        self._journal_is_read = journal_is_read
         self._now_us = now_us
         self._pace = pace or Pace()
         self._targets = targets
         self._events_added = events_added
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._busy = asyncio.Lock()
+        self._is_closing = False
+        self._given_up = threading.Event()
         self._lock: int | None = None
         self._alarmed = ""
         self.counts = Counts()
@@ -137,11 +155,16 @@ class Recorder:
             wait = self._pace.poll_seconds
             try:
                 await self.step()
-                self._say(None)
+                self._say(self._left_in_plain())
             except (OSError, store.StoreUnavailable) as error:
                 self._say(f"recordings wait in the spool: {error}")
                 wait = max(wait, BACK_OFF_SECONDS)
             await asyncio.sleep(wait)
+
+    def _left_in_plain(self) -> str | None:
+        if self._ring is not None or not self.waiting:
+            return None
+        return f"{self.waiting} recordings wait in the spool, in plain: {self._no_ring or NO_RING}"
 
     def _say(self, problem: str | None) -> None:
         if problem != self.problem:
@@ -149,22 +172,44 @@ class Recorder:
         self.problem = problem
 
     async def close(self) -> None:
-        """Let go of the spool; a recording that is being encrypted is finished first."""
-        await asyncio.to_thread(self._worker.shutdown, wait=True)
+        """Let go of the spool for good; a recording that is being encrypted is finished first."""
+        self._is_closing = True
+        async with self._busy:
+            await asyncio.to_thread(self._worker.shutdown, wait=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
+    async def abandon(self) -> None:
+        """As `close`, without finishing: what is being encrypted is done again at the next start."""
+        self._given_up.set()
+        await self.close()
+
+    async def look(self) -> None:
+        """Find out whether new calls may be recorded, before the first of them comes."""
+        async with self._busy:
+            if not self._is_closing:
+                await self._look_at_room()
+
     async def step(self) -> int:
         """One look at the spool; returns how many recordings were stored. Raises OSError, StoreUnavailable."""
+        async with self._busy:
+            return 0 if self._is_closing else await self._step()
+
+    async def _step(self) -> int:
         await self._look_at_room()
-        if self._ring is None or not await self._in_thread(self._hold_lock):
+        if self._ring is None:
+            self.waiting = await self._in_thread(self._count_spool)
+            return 0
+        if not await self._in_thread(self._hold_lock):
             return 0
         states = await self._in_thread(self._scan)
         groups = recording.groups(states)
         self.waiting = len(groups)
         done, failed = 0, None
         for group in groups:
+            if self._is_closing:
+                break
             if self._rests(group, states):
                 try:
                     done += await self._take(group, states)
@@ -187,8 +232,9 @@ class Recorder:
         refusal = await self._in_thread(self._why_not)
         if refusal and refusal != self.refusal and self._alarmed != refusal.split(":")[0]:
             self._alarmed = refusal.split(":")[0]
-            log.error("new calls are not recorded", reason=refusal)
-            await self._alert("recording-stopped", refusal, None)
+            if self._ring is not None or self._no_ring:
+                log.error("new calls are not recorded", reason=refusal)
+                await self._alert("recording-stopped", refusal, None)
         elif not refusal:
             if self._alarmed:
                 log.info("new calls are recorded again")
@@ -197,7 +243,7 @@ class Recorder:
 
     def _why_not(self) -> str | None:
         if self._ring is None:
-            return "no key ring: nothing could be encrypted"
+            return self._no_ring or NO_RING
         try:
             room = os.statvfs(self._spool)
         except OSError as error:
@@ -218,6 +264,13 @@ class Recorder:
                 return False
             self._lock = handle
         return True
+
+    def _count_spool(self) -> int:
+        try:
+            return len(recording.groups(self._scan()))
+        except OSError:
+            # A node without a key ring needs no spool.
+            return 0
 
     def _scan(self) -> dict[str, _State]:
         states = {}
@@ -243,7 +296,7 @@ class Recorder:
     async def _take(self, group: recording.Group, states: dict[str, _State]) -> int:
         is_over = await self._is_over(group.call_id)
         quiet_us = self._now_us() - max(states[file.name].changed_us for file in group.files)
-        is_lost = quiet_us > self._pace.unknown_seconds * 1_000_000
+        is_lost = quiet_us > self._pace.unknown_seconds * 1_000_000 and self._journal_is_read()
         if is_over is False or (is_over is None and not is_lost):
             return 0
         async with self._database.read() as connection:
@@ -335,8 +388,14 @@ class Recorder:
         rate = rates.pop()
         encoding = audio.Encoding(takes, rate, channels, _preface(receipt, rate))
         path = vault.file_of(self._root, recording_id, takes[0].start_us)
-        vault.write(path, key, recording_id, encoding.pieces())
+        vault.write(path, key, recording_id, self._unless_given_up(encoding.pieces()))
         return takes[0].start_us, encoding
+
+    def _unless_given_up(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._given_up.is_set():
+                raise _GivenUp("the daemon ends")
+            yield piece
 
     def _take_of(self, part: recording.Part, states: dict[str, _State]) -> tuple[audio.Take, int]:
         lengths, rates, starts = [0, 0], [], []
