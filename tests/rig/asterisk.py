@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.rig import ports, processes
 from tests.rig.ports import Address
+from tests.rig.tones import RING_HZ
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ("dialmark_plan.conf", "dialmark_trunks.conf", "dialmark_pjsip.conf")
@@ -70,6 +71,7 @@ class AsteriskNode:
         dialplan: text by file name in place of ``dialplans/``; must hold ``extensions.conf``.
         pjsip_site: text appended to ``pjsip_site.conf`` after the phones.
         system_name: first part of every UNIQUEID.
+        steady_ring: what a waiting caller hears rings without the cadence's pauses, so that any silence is a gap.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class AsteriskNode:
         dialplan: Mapping[str, str] | None = None,
         pjsip_site: str = "",
         system_name: str = "rig",
+        steady_ring: bool = False,
     ) -> None:
         self.folder = folder
         self.etc = folder / "etc"
@@ -104,6 +107,7 @@ class AsteriskNode:
         self._files = dict(files or {})
         self._dialplan = dict(dialplan) if dialplan is not None else None
         self._pjsip_site = pjsip_site
+        self._steady_ring = steady_ring
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._render()
@@ -339,7 +343,12 @@ class AsteriskNode:
             if entry.name != "sounds" and not link.exists():
                 link.symlink_to(entry)
         self._link_sounds()
-        subprocess.run([sys.executable, ROOT / "scripts/lib/ring_tone.py", self.data / "dialmark" / "ring"], check=True)
+        ring, program = self.data / "dialmark" / "ring", ROOT / "scripts/lib/ring_tone.py"
+        subprocess.run([sys.executable, program, ring], check=True)
+        if self._steady_ring:
+            for file in ring.iterdir():
+                file.unlink()
+            subprocess.run([sys.executable, program, "--steady", str(RING_HZ), ring / "ring.ulaw"], check=True)
 
     def _link_sounds(self) -> None:
         """Prompts by language. Debian's ``en`` is a link into its alternatives, which points nowhere in a root tree."""
