@@ -49,6 +49,9 @@ def test_the_record_tells_the_consent() -> None:
         "result": "granted",
         "key": "1",
         "prompt_id": "consent_opt_in.ru",
+        "prompt_version": VERSION,
+        "early_media": False,
+        "announcement_in_recording": True,
         "at": records.timestamp(
             found.started_at_us + (found.consent.at_us - found.started_at_us if found.consent else 0)
         ),
