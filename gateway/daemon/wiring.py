@@ -15,15 +15,16 @@ from aiohttp import web
 from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
 from gateway.core import book, numbers, prompts, regions
-from gateway.daemon import checks
+from gateway.daemon import checks, keys
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
-from gateway.services import dispatcher, journalguard, planner, prompter, router, tracker
+from gateway.services import analysing, dispatcher, journalguard, planner, prompter, recorder, router, tracker
 from gateway.store import journal as stored_journal
 from gateway.web import app as admin
 from gateway.web import auth, live, metrics, parts
 
 _log = log.get("daemon")
+NO_RING = recorder.NO_RING
 
 
 async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncExitStack) -> Node:
@@ -35,6 +36,11 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     words = _words(chosen)
     parse = _parser(shipped.consent_regions(chosen.consent.regions_file), words)
     books = Books(database, parse)
+    found = await keys.find(chosen, database, signs="calls" in roles)
+    folder = promptfiles.PromptFolder(chosen.prompts.dir)
+
+    # Without a ring the default plan asks nobody for consent either.
+    spool = chosen.recording.spool_dir if found.recording_ring is not None else None
 
     def shelf_changed(shelf: prompts.Shelf, is_planned: bool) -> None:
         routes.use_prompts(shelf)
@@ -42,31 +48,39 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             follower.write_again()
 
     spoken = prompter.Prompter(
-        promptfiles.PromptFolder(chosen.prompts.dir),
+        folder,
         prompter.Sources(words, _engine(chosen), chosen.prompts.own_dir),
         shelf_changed,
     )
     routes = router.Router(
-        database, now=lambda: datetime.now(UTC), lookup_seconds=chosen.agi.lookup_seconds, want=spoken.want
+        database,
+        now=lambda: datetime.now(UTC),
+        lookup_seconds=chosen.agi.lookup_seconds,
+        want=spoken.want,
+        refusal=lambda: node.refusal(),
     )
 
     def in_force(routing_book: book.Book) -> None:
         books.use(routing_book)
         routes.use(routing_book)
         spoken.use(routing_book)
+        if books.wants_recording and found.recording_ring is None:
+            _log.error("the routing asks for recording, and nothing can be recorded", reason=found.problem or NO_RING)
 
     follower = planner.Planner(
         database,
         parse=parse,
-        render=(lambda made: _generated_files(made, spoken.shelf)) if "calls" in roles else _no_files,
+        render=(lambda made: _generated_files(made, spoken.shelf, spool)) if "calls" in roles else _no_files,
         folder=chosen.asterisk.generated_dir,
         in_force=in_force,
     )
     await follower.follow()
-    node = Node(chosen, database, books, board, meters, follower)
+    node = Node(chosen, database, books, board, meters, follower, found)
+    targets = [dispatcher.TARGET] if chosen.events.jsonl_path is not None else []
     if "calls" in roles:
         node.prompter = spoken
-        await _start_calls(node, routes, stack, targets=[dispatcher.TARGET] if _has_file_target(chosen) else [])
+        node.recorder = await _recorder(node, folder, stack, targets)
+        await _start_calls(node, routes, stack, targets)
     if "worker" in roles and chosen.events.jsonl_path is not None:
         node.dispatcher = dispatcher.Dispatcher(
             database,
@@ -75,14 +89,53 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             now_us=_now_us,
             keep_days=chosen.journal.archive_days,
         )
+    if "worker" in roles and chosen.recording.command:
+        node.analyser = _analyser(node, stack, targets)
     if "web" in roles:
         await _start_web(node, stack)
     meters.watch(checks.readings(node))
     return node
 
 
-def _has_file_target(chosen: settings.Settings) -> bool:
-    return chosen.events.jsonl_path is not None
+async def _recorder(
+    node: Node, folder: promptfiles.PromptFolder, stack: AsyncExitStack, targets: list[str]
+) -> recorder.Recorder:
+    """In the process that answers calls: the spool is Asterisk's, and the router asks it for each call."""
+    chosen = node.settings.recording
+    made = recorder.Recorder(
+        node.database,
+        spool=chosen.spool_dir,
+        root=node.settings.vault.dir,
+        ring=node.keys.recording_ring,
+        no_ring=node.keys.problem,
+        node=node.settings.node.name,
+        receipt_of=recorder.stored_receipts(node.database, folder.find),
+        journal_is_read=lambda: node.tracker is not None and node.tracker.is_caught_up and not node.tracker.problem,
+        now_us=_now_us,
+        pace=recorder.Pace(chosen.settle_seconds, chosen.unknown_seconds, chosen.min_free_percent, chosen.poll_seconds),
+        targets=targets,
+        events_added=node.recording_added,
+    )
+    stack.push_async_callback(made.abandon)
+    await made.look()
+    return made
+
+
+def _analyser(node: Node, stack: AsyncExitStack, targets: list[str]) -> analysing.Analyser:
+    chosen = node.settings.recording
+    made = analysing.Analyser(
+        node.database,
+        command=chosen.command,
+        root=node.settings.vault.dir,
+        ring=node.keys.ring,
+        node=node.settings.node.name,
+        now_us=_now_us,
+        pace=analysing.Pace(command_seconds=chosen.command_seconds),
+        targets=targets,
+        events_added=node.events_added,
+    )
+    stack.push_async_callback(made.close)
+    return made
 
 
 async def _start_calls(node: Node, routes: router.Router, stack: AsyncExitStack, targets: list[str]) -> None:
@@ -115,7 +168,7 @@ async def _start_calls(node: Node, routes: router.Router, stack: AsyncExitStack,
         book_of=node.books.of,
         outlets=tracker.Outlets(
             changed=node.board.publish,
-            events_added=lambda: node.dispatcher.wake() if node.dispatcher else None,
+            events_added=node.events_added,
             targets=targets,
         ),
         alive=_alive(node.ami),
@@ -145,6 +198,7 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
         trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
         limits=lambda: _limits(node.settings),
         hang_up=_hang_up(node.ami) if node.ami is not None else None,
+        vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
     await node.web_runner.setup()
@@ -181,9 +235,9 @@ def _engine(chosen: settings.Settings) -> speech.Engine | None:
     return speech.find(said.engine, said.command, said.voice_by_language())
 
 
-def _generated_files(routing_book: book.Book, shelf: prompts.Shelf) -> Mapping[str, str]:
+def _generated_files(routing_book: book.Book, shelf: prompts.Shelf, spool: Path | None) -> Mapping[str, str]:
     return {
-        planfile.FILE_NAME: planfile.render(routing_book, shelf),
+        planfile.FILE_NAME: planfile.render(routing_book, shelf, spool),
         trunkfile.CONTEXTS_FILE_NAME: trunkfile.render_contexts(routing_book),
         trunkfile.PJSIP_FILE_NAME: trunkfile.render_pjsip(routing_book, _secret),
     }

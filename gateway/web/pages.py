@@ -20,7 +20,7 @@ from aiohttp import web
 from gateway import store
 from gateway.core import calls as core_calls
 from gateway.store import calls
-from gateway.web import api, auth, live, parts, problems, routes, schemas, statics, views
+from gateway.web import api, auth, live, lookup, parts, problems, routes, schemas, statics, views
 
 LIVE_SHOWN = 60
 """Cards of calls that are up; more do not fit a screen, and the number of the rest is printed."""
@@ -123,12 +123,14 @@ async def show_recent(request: web.Request, query: schemas.CallsQuery) -> web.St
     return _html(request, "recent.html", await _recent(request, query))
 
 
-@table.get(f"/fragments/calls/{api.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold")
+@table.get(
+    f"/fragments/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold"
+)
 async def show_record(request: web.Request) -> web.StreamResponse:
     return _html(request, "record.html", {"call": await _one(request)})
 
 
-@table.get(f"/calls/{api.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record")
+@table.get(f"/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record")
 async def show_call(request: web.Request) -> web.StreamResponse:
     return _html(request, "call.html", {**await _frame(request), "call": await _one(request)})
 
@@ -193,7 +195,7 @@ def _local(address: str) -> str:
 
 async def _one(request: web.Request) -> views.CallView:
     here = request.app[parts.PARTS]
-    row = await api.find_call(request)
+    row = await lookup.find_call(request)
     return views.call_view(json.loads(row.record), views.Names(here.current_book()), here.zone, here.clock())
 
 

@@ -49,6 +49,7 @@ class Listener:
     pace: streams.Pace = field(default_factory=streams.Pace)
     limits: auth.Limits = field(default_factory=auth.Limits)
     hang_up: parts.HangUp | None = None
+    mute_recording: parts.MuteRecording | None = None
     vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
     url: str = ""
     made: int = 0
@@ -56,14 +57,20 @@ class Listener:
     async def token(self, *scopes: str) -> str:
         """A token with these scopes; all reading scopes without an argument."""
         self.made += 1
+        name = f"token {self.made}"
         wanted = scopes or tuple(str(scope) for scope in auth.Scope if scope is not auth.Scope.ADMIN)
         async with self.database.begin() as tx:
-            return await tokens.issue(tx, name=f"token {self.made}", scopes=wanted, now_us=parts.micros(self.clock.now))
+            return await tokens.issue(tx, name=name, scopes=wanted, now_us=parts.micros(self.clock.now))
 
     async def _hang_up(self, unique_id: str) -> None:
         if self.hang_up is None:
             raise ConnectionError("no manager session")
         await self.hang_up(unique_id)
+
+    async def _mute_recording(self, unique_id: str, is_muted: bool) -> None:
+        if self.mute_recording is None:
+            raise ConnectionError("no manager session")
+        await self.mute_recording(unique_id, is_muted)
 
     async def store_calls(self, documents: Iterable[dict[str, Any]]) -> None:
         """Save records as the tracker does."""
@@ -86,6 +93,7 @@ class Listener:
                 limits=lambda: self.limits,
                 trusted_proxies=self.trusted_proxies,
                 hang_up=self._hang_up,
+                mute_recording=self._mute_recording,
                 vault=self.vault_parts,
                 clock=self.clock,
                 pace=self.pace,

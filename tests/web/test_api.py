@@ -255,7 +255,8 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
         "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/api/v1/calls", "/api/v1/calls/live",
         "/api/v1/calls/{call_id}", "/api/v1/calls/{call_id}/hang-up", "/api/v1/live", "/api/v1/routing",
             "/api/v1/recordings", "/api/v1/recordings/{recording_id}", "/api/v1/recordings/{recording_id}/audio",
-            "/api/v1/recordings/{recording_id}/peaks",
+            "/api/v1/recordings/{recording_id}/peaks", "/api/v1/calls/{call_id}/recording",
+            "/api/v1/calls/{call_id}/receipts",
     }  # fmt: skip
     listing = document["paths"]["/api/v1/calls"]["get"]
     assert {parameter["name"] for parameter in listing["parameters"]} >= {
