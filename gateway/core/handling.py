@@ -106,6 +106,17 @@ def rules_of(number: book.TrackingNumber, route: book.Route, routing: book.Book)
     return consent.rules_of(number, route, routing.sites[route.site])
 
 
+def wants_recording(routing: book.Book) -> bool:
+    """Whether calls to any number may be recorded, or messages be taken."""
+    for number in routing.tracking_numbers.values():
+        route = routing.routes[number.route]
+        if rules_of(number, route, routing).recording is not book.RecordingMode.OFF:
+            return True
+        if route.unanswered is book.Unanswered.VOICEMAIL or route.after_hours is book.AfterHours.VOICEMAIL:
+            return True
+    return False
+
+
 def whisper_of(
     route: book.Route, number: book.TrackingNumber, routing: book.Book, history: plans.History
 ) -> tuple[prompts.Wanted, ...]:

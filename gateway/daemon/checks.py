@@ -6,6 +6,7 @@ import time
 
 from gateway.daemon.node import Node
 from gateway.pbx import ami
+from gateway.services import analysing, recorder
 from gateway.store import outbox
 from gateway.web import health, metrics
 
@@ -29,6 +30,7 @@ def probes(node: Node) -> dict[str, health.Probe]:
         found["manager"] = lambda: _manager_check(node)
     if node.prompter is not None:
         found["prompts"] = lambda: _prompts_check(node)
+    found["recordings"] = lambda: _recordings_check(node)
     found["events"] = lambda: _events_check(node)
     return found
 
@@ -85,6 +87,21 @@ def _prompts_check(node: Node) -> health.Check:
     return health.Check(problem is None, problem or f"{ready} ready", is_required=False, facts={"ready": ready})
 
 
+def _recordings_check(node: Node) -> health.Check:
+    kept, hook = node.recorder, node.analyser
+    facts: dict[str, health.Fact] = {"recorded": node.refusal() is None}
+    if kept is not None:
+        facts |= {"waiting": kept.waiting, "stored": kept.counts.stored, "refused": kept.counts.refused}
+    problem = node.keys.problem or (kept.problem if kept is not None else None)
+    if not problem and node.keys.ring is None:
+        is_meant = node.books.wants_recording
+        said = "the routing asks for recording, and there is no key ring" if is_meant else "no key ring, no recording"
+        return health.Check(not is_meant, said, is_required=False, facts=facts)
+    problem = problem or (kept.refusal if kept is not None else None) or (hook.problem if hook is not None else None)
+    said = f"{kept.waiting} waiting" if kept is not None else "the key ring opens what is stored"
+    return health.Check(not problem, problem or said, is_required=False, facts=facts)
+
+
 async def _events_check(node: Node) -> health.Check:
     async with node.database.read() as connection:
         waiting = await outbox.pending_count(connection)
@@ -94,7 +111,7 @@ async def _events_check(node: Node) -> health.Check:
 
 def readings(node: Node) -> metrics.Readings:
     """What is read when Prometheus scrapes."""
-    reader, session, deliveries = node.reader, node.ami, node.dispatcher
+    reader, session, deliveries, kept, hook = node.reader, node.ami, node.dispatcher, node.recorder, node.analyser
     return metrics.Readings(
         active_calls=lambda: node.board.open_count,
         ami_connected=(lambda: float(session.connected.is_set())) if session else None,
@@ -104,4 +121,15 @@ def readings(node: Node) -> metrics.Readings:
         outbox_depth=(lambda: deliveries.waiting) if deliveries else None,
         live_readers=lambda: node.board.reader_count,
         live_cut_off=lambda: node.board.cut_off_total,
+        recordings=(lambda: _results(kept.counts, ("stored", "refused", "unreadable", "empty"))) if kept else None,
+        recorded_seconds=(lambda: kept.counts.seconds) if kept else None,
+        recordings_waiting=(lambda: kept.waiting) if kept else None,
+        recording_accepted=(lambda: float(kept.accepts)) if kept else None,
+        recording_problem=(lambda: float(bool(node.keys.problem or kept.problem))) if kept else None,
+        analyses=(lambda: _results(hook.counts, ("analysed", "failed", "given_up"))) if hook else None,
+        analyses_waiting=(lambda: hook.waiting) if hook else None,
     )
+
+
+def _results(counts: recorder.Counts | analysing.Counts, names: tuple[str, ...]) -> dict[str, float]:
+    return {name: getattr(counts, name) for name in names}

@@ -10,15 +10,18 @@ from aiohttp import web
 
 from gateway import log, store, supervision
 from gateway.config import settings
-from gateway.core import book
+from gateway.core import book, handling
+from gateway.daemon.keys import Keys
 from gateway.pbx import agi, ami, journalfiles
-from gateway.services import dispatcher, journalguard, planner, prompter, router, tracker
+from gateway.services import analysing, dispatcher, journalguard, planner, prompter, recorder, router, tracker
 from gateway.store import routing as revisions
 from gateway.web import live, metrics
 
 _log = log.get("daemon")
 
 DRAIN_SECONDS = 2.0
+RECORDING_SECONDS = 2.0
+"""For the recording that is being encrypted: three minutes of talk. A longer one is begun anew at the next start."""
 STATUS_SECONDS = 1.0
 
 Reread = Callable[[], settings.Settings]
@@ -32,10 +35,13 @@ class Books:
     database: store.Database
     parse: planner.Parse
     current: book.Book | None = None
+    wants_recording: bool = False
+    """Whether the book in force would have calls recorded or messages taken."""
     _known: dict[int, book.Book] = field(default_factory=dict)
 
     def use(self, routing_book: book.Book) -> None:
         self.current = routing_book
+        self.wants_recording = handling.wants_recording(routing_book)
         self._known[routing_book.revision] = routing_book
 
     async def of(self, revision: int | None) -> book.Book | None:
@@ -66,6 +72,7 @@ class Node:
     board: live.LiveBoard
     meters: metrics.Meters
     planner: planner.Planner
+    keys: Keys
     router: router.Router | None = None
     agi: agi.AgiServer | None = None
     ami: ami.AmiSession | None = None
@@ -74,6 +81,8 @@ class Node:
     guard: journalguard.JournalGuard | None = None
     dispatcher: dispatcher.Dispatcher | None = None
     prompter: prompter.Prompter | None = None
+    recorder: recorder.Recorder | None = None
+    analyser: analysing.Analyser | None = None
     web_runner: web.AppRunner | None = None
 
     def roots(self) -> dict[str, supervision.Root]:
@@ -89,6 +98,10 @@ class Node:
             roots["dispatcher"] = self.dispatcher.run
         if self.prompter is not None:
             roots["prompter"] = self.prompter.run
+        if self.recorder is not None:
+            roots["recorder"] = self.recorder.run
+        if self.analyser is not None:
+            roots["analyser"] = self.analyser.run
         return roots
 
     def phases(self, notifier: supervision.Notifier) -> list[supervision.Phase]:
@@ -107,9 +120,34 @@ class Node:
                 lambda: f"{self.agi.sessions if self.agi else 0} sessions",
             )
         ]
+        if self.recorder is not None:
+            finish, waiting = self.recorder.close, self.recorder
+            phases.append(
+                supervision.Phase(
+                    "finish the recording that is being encrypted",
+                    RECORDING_SECONDS,
+                    finish,
+                    lambda: f"{waiting.waiting} in the spool",
+                )
+            )
         if self.dispatcher is not None:
             phases.append(supervision.Phase("hand on what is in the outbox", 5.0, self.dispatcher.deliver))
         return phases
+
+    def refusal(self) -> str | None:
+        """Why new calls must not be recorded now; None = they may."""
+        return self.recorder.refusal if self.recorder is not None else recorder.NO_RING
+
+    def events_added(self) -> None:
+        """Somebody wrote events: they may go out."""
+        if self.dispatcher is not None:
+            self.dispatcher.wake()
+
+    def recording_added(self) -> None:
+        """A recording came into the vault, or an alarm was raised."""
+        self.events_added()
+        if self.analyser is not None:
+            self.analyser.wake()
 
     def addresses(self) -> dict[str, str]:
         """Where the listeners are, for the log."""
@@ -132,6 +170,8 @@ class Node:
                 said.append(f"catching up, {self.reader.unread_bytes():,} bytes of journal to read")
             if self.tracker.problem:
                 said.append(f"RECORDS WAIT: {self.tracker.problem}")
+        if problem := self.keys.problem or (self.recorder.problem if self.recorder is not None else None):
+            said.append(f"RECORDINGS: {problem}")
         if self.ami is not None and not self.ami.connected.is_set():
             said.append("manager not connected")
         return "; ".join(said)

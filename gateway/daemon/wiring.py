@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,12 +53,16 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         prompter.Sources(words, _engine(chosen), chosen.prompts.own_dir),
         shelf_changed,
     )
+
+    def refusal() -> str | None:
+        return node.refusal()
+
     routes = router.Router(
         database,
         now=lambda: datetime.now(UTC),
         lookup_seconds=chosen.agi.lookup_seconds,
         want=spoken.want,
-        refusal=lambda: node.refusal(),
+        refusal=refusal,
     )
 
     def in_force(routing_book: book.Book) -> None:
@@ -198,6 +203,7 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
         trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
         limits=lambda: _limits(node.settings),
         hang_up=_hang_up(node.ami) if node.ami is not None else None,
+        mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
         vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
@@ -276,18 +282,32 @@ def _alive(session: ami.AmiSession | None) -> Callable[[], Awaitable[tracker.Ali
 
 def _hang_up(session: ami.AmiSession) -> parts.HangUp:
     async def hang_up(unique_id: str) -> None:
-        try:
-            for channel in await session.channels():
-                if channel.unique_id == unique_id:
-                    await session.hang_up(channel.name)
-                    return
-        except ami.NoSuchChannel:
-            pass
-        except ami.AmiError as error:
-            raise ConnectionError(str(error)) from error
-        raise LookupError(unique_id)
+        await _on_channel(session, unique_id, session.hang_up)
 
     return hang_up
+
+
+def _mute_recording(session: ami.AmiSession) -> parts.MuteRecording:
+    async def mute(unique_id: str, is_muted: bool) -> None:
+        await _on_channel(session, unique_id, functools.partial(session.mute_recording, is_muted=is_muted))
+
+    return mute
+
+
+async def _on_channel(session: ami.AmiSession, unique_id: str, act: Callable[[str], Awaitable[None]]) -> None:
+    """Does it with the channel's name. Raises LookupError, ConnectionError and `parts.NotRecorded`."""
+    try:
+        for channel in await session.channels():
+            if channel.unique_id == unique_id:
+                await act(channel.name)
+                return
+    except ami.NoSuchChannel:
+        pass
+    except ami.NotRecorded as error:
+        raise parts.NotRecorded(unique_id) from error
+    except ami.AmiError as error:
+        raise ConnectionError(str(error)) from error
+    raise LookupError(unique_id)
 
 
 def _now_us() -> int:

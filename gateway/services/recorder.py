@@ -28,7 +28,7 @@ import structlog
 from gateway import store
 from gateway.core import events, recording, records
 from gateway.services import audio
-from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, vault
+from gateway.store import audit, calls, forgetting, keyring, outbox, receipts, recordings, signatures, vault
 
 log = structlog.get_logger()
 
@@ -40,11 +40,15 @@ UNREADABLE = "unreadable"
 LOCK_NAME = ".recorder.lock"
 BACK_OFF_SECONDS = 5.0
 
+_ABOUT = {recording.Kind.TALK: "talk", recording.Kind.VOICEMAIL: "message"}
+
 _T = TypeVar("_T")
 
 NowUs = Callable[[], int]
 ReceiptOf = Callable[[str, recording.Kind], Awaitable[recording.Receipt | None]]
 """The consent to recording this kind in this call; None while the journal has not told. Raises StoreUnavailable."""
+PromptFile = Callable[[str, str], Path | None]
+"""The sound file of a prompt by its id and version, None when it is not there any more. May block."""
 IsOver = Callable[[str], Awaitable[bool | None]]
 """Whether the call is over; None when there is no such call (yet)."""
 
@@ -58,6 +62,32 @@ def stored_calls(database: store.Database) -> IsOver:
         return known[call_id].state == "closed" if call_id in known else None
 
     return is_over
+
+
+def stored_receipts(database: store.Database, prompt_file: PromptFile) -> ReceiptOf:
+    """Asks the stored receipts. One that is not what one of our keys signed is no consent."""
+
+    async def receipt_of(call_id: str, kind: recording.Kind) -> recording.Receipt | None:
+        async with database.read() as connection:
+            found = await receipts.get(connection, call_id, _ABOUT[kind])
+            known = await receipts.keys(connection)
+        if found is None:
+            return None
+        try:
+            receipts.check(found, known)
+        except signatures.BadSignature as error:
+            return recording.Receipt(False, f"not proved: {error}")
+        said = found.content()
+        preface = None
+        if said.get("announcement_in_recording"):
+            preface = await asyncio.to_thread(prompt_file, str(said["prompt_id"]), str(said["prompt_version"]))
+            if preface is None:
+                log.error("announcement not put in front of the recording", prompt=said["prompt_id"], error="gone")
+        return recording.Receipt(
+            said.get("recording_allowed") is True, str(said.get("result")), str(preface) if preface else None
+        )
+
+    return receipt_of
 
 
 @dataclass(frozen=True, slots=True)
