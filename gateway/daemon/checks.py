@@ -92,7 +92,9 @@ def _recordings_check(node: Node) -> health.Check:
     facts: dict[str, health.Fact] = {"recorded": node.refusal() is None}
     if kept is not None:
         facts |= {"waiting": kept.waiting, "stored": kept.counts.stored, "refused": kept.counts.refused}
-    problem = node.keys.problem or (kept.problem if kept is not None else None)
+    problem = node.keys.problem
+    if not problem and kept is not None and kept.problem is not None:
+        problem = f"recordings wait in the spool: {kept.problem}"
     if not problem and node.keys.ring is None:
         is_meant = node.books.wants_recording
         said = "the routing asks for recording, and there is no key ring" if is_meant else "no key ring, no recording"

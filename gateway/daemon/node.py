@@ -171,7 +171,7 @@ class Node:
             if self.tracker.problem:
                 said.append(f"RECORDS WAIT: {self.tracker.problem}")
         if problem := self.keys.problem or (self.recorder.problem if self.recorder is not None else None):
-            said.append(f"RECORDINGS: {problem}")
+            said.append(f"RECORDINGS WAIT: {problem}")
         if self.ami is not None and not self.ami.connected.is_set():
             said.append("manager not connected")
         return "; ".join(said)

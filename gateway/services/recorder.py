@@ -187,18 +187,20 @@ class Recorder:
                 await self.step()
                 self._say(self._left_in_plain())
             except (OSError, store.StoreUnavailable) as error:
-                self._say(f"recordings wait in the spool: {error}")
+                self._say(str(error))
                 wait = max(wait, BACK_OFF_SECONDS)
             await asyncio.sleep(wait)
 
     def _left_in_plain(self) -> str | None:
         if self._ring is not None or not self.waiting:
             return None
-        return f"{self.waiting} recordings wait in the spool, in plain: {self._no_ring or NO_RING}"
+        return f"{self.waiting} in plain: {self._no_ring or NO_RING}"
 
     def _say(self, problem: str | None) -> None:
-        if problem != self.problem:
-            (log.error if problem else log.info)(problem or "recordings are stored again")
+        if problem is not None and problem != self.problem:
+            log.error("recordings wait in the spool", reason=problem)
+        elif problem is None and self.problem is not None:
+            log.info("recordings are stored again")
         self.problem = problem
 
     async def close(self) -> None:
