@@ -90,6 +90,7 @@ class AsteriskNode:
         self.etc = folder / "etc"
         self.log = folder / "log"
         self.spool = folder / "spool"
+        self.recordings = self.spool / "dialmark"
         self.run = folder / "run"
         self.data = folder / "data"
         self.journal = self.log / "cel-custom" / "dialmark.csv"
@@ -108,6 +109,7 @@ class AsteriskNode:
         self._dialplan = dict(dialplan) if dialplan is not None else None
         self._pjsip_site = pjsip_site
         self._steady_ring = steady_ring
+        self._has_own_recordings = False
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._render()
@@ -171,6 +173,9 @@ class AsteriskNode:
             with contextlib.suppress(ProcessLookupError):
                 self.thaw()
         self.stop()
+        if self._has_own_recordings:
+            subprocess.run(["umount", "--lazy", self.recordings], check=True)
+            self._has_own_recordings = False
         if not keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -265,6 +270,7 @@ class AsteriskNode:
         for folder in (
             self.etc,
             self.spool / "monitor",
+            self.recordings,
             self.run,
             self.log / "cel-custom",
             self.folder / "db",
@@ -279,6 +285,7 @@ class AsteriskNode:
                 self._give(path)
         # setgid: what the daemon writes here belongs to Asterisk's group
         self.etc.chmod(0o2775)
+        self.recordings.chmod(0o2770)
 
     def _texts(self) -> dict[str, str]:
         texts = {path.name: path.read_text() for path in (ROOT / "asterisk").glob("*.conf")}
@@ -331,6 +338,19 @@ class AsteriskNode:
             f"[{key}-out](dialmark-phone)\naors = {key}-out\n\n"
             f"[{key}-out]\ntype = aor\ncontact = sip:{place}\n\n"
         )
+
+    def limit_recordings(self, size: int) -> None:
+        """Give the folder of recordings a filesystem of its own, of so many bytes, until :meth:`close`.
+
+        Raises:
+            PermissionError: only root may mount one.
+        """
+        if os.geteuid() != 0:
+            raise PermissionError("a filesystem of its own for recordings is mounted by root: run this test as root")
+        owner = processes.UNPRIVILEGED_ID
+        options = f"size={size},mode=2770,uid={owner},gid={owner},nosuid,nodev,noexec"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "dialmark-rig", self.recordings], check=True)
+        self._has_own_recordings = True
 
     def add_site(self, text: str) -> None:
         """Append to ``pjsip_site.conf``; read at the next start, or by ``cli("module reload res_pjsip.so")``."""

@@ -220,6 +220,13 @@ def unevenness(track: Track, hertz: int) -> float:
     return 1000 * (max(off) - min(off))
 
 
+def sine(hertz: int, seconds: float, loudness: int = 5_000) -> array[int]:
+    """A tone, to be found again."""
+    return array(
+        "h", [round(loudness * math.sin(2 * math.pi * hertz * at / RATE)) for at in range(round(seconds * RATE))]
+    )
+
+
 def linear(payload: bytes, codec: str) -> array[int]:
     """``ulaw`` or ``alaw`` to samples."""
     table = _ULAW if codec == "ulaw" else _ALAW
