@@ -12,7 +12,7 @@ from typing import Any
 MAX_BYTES = 262_144
 """Of the command's whole output."""
 MAX_DEPTH = 32
-"""Objects and lists inside each other."""
+"""Objects and lists inside the outermost one."""
 
 
 class BadAnalysis(ValueError):
@@ -40,7 +40,7 @@ def parse(output: bytes) -> str:
         raise BadAnalysis(f"it did not print JSON{where}") from None
     if not isinstance(found, dict):
         raise BadAnalysis("it did not print a JSON object")
-    return json.dumps(_clean(found, 1), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(_clean(found, 0), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _constant(name: str) -> Any:

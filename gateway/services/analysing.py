@@ -306,9 +306,9 @@ class Analyser:
             raise HandOverFailed(f"it took longer than {self._pace.command_seconds:g} s", _end(tail)) from None
         finally:
             _kill_group(process.pid)
-            await process.wait()
-            # A child that left the group may hold our pipes for ever.
+            # A child that left the group may hold our pipes for ever, and `wait` waits for these too.
             process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way
+            await process.wait()
         if unreadable := feeding.result():
             raise HandOverFailed(f"the sound could not be read: {unreadable}")
         output = printed.result()
@@ -441,10 +441,10 @@ async def _read(stdout: asyncio.StreamReader, process_id: int) -> bytes:
     """All that is printed; one byte too much and the command is killed."""
     output = bytearray()
     while piece := await stdout.read(65_536):
-        output += piece
-        if len(output) > analysis.MAX_BYTES:
+        if len(output) <= analysis.MAX_BYTES:
+            output += piece
+        else:
             _kill_group(process_id)
-            break
     return bytes(output)
 
 
