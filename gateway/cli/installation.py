@@ -31,8 +31,8 @@ NEEDED = (
     "res_pjsip_header",
 )
 """Beginnings of the modules that Dialmark cannot do without, whatever else a PBX loads."""
-RING_FORMS = {"ulaw": tones.ulaw, "alaw": tones.alaw}
-"""Files of the music class `ring`, by extension."""
+SOUND_FORMS = {"ulaw": tones.ulaw, "alaw": tones.alaw}
+"""Files of the music classes, by extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,22 +341,32 @@ def _machines(made: Installation, etc: Path, shipped: Mapping[str, str]) -> None
 
 
 def _ringing(made: Installation, etc: Path) -> None:
-    """The tone that answered callers hear while it rings, in the country of indications.conf."""
+    """What callers hear while they wait: ringing of the country of indications.conf, and a tune where no music is."""
     folder = ring_folder(etc)
-    if all((folder / f"ring.{form}").exists() for form in RING_FORMS):
-        return
-    zone = _value(_read(etc / "indications.conf") or "", "general", "country") or ""
-    if zone not in tones.ZONES:
-        made.notices.append(
-            f"callers hear Russia's ringing; scripts/lib/ring_tone.py {folder} --zone … knows {', '.join(tones.ZONES)}"
-        )
-        zone = "ru"
-    samples = tones.ringing(zone)
-    for form, coded in RING_FORMS.items():
-        if not (folder / f"ring.{form}").exists():
-            sound = coded(samples).decode("utf-8", "surrogateescape")
-            about = f"ringing of zone {zone}, {len(samples) / tones.RATE_HZ:.0f} s"
-            made.changes.append(Change(folder / f"ring.{form}", None, sound, 0o644, about))
+    if missing := _missing_sound(folder / "ring"):
+        zone = _value(_read(etc / "indications.conf") or "", "general", "country") or ""
+        if zone not in tones.ZONES:
+            made.notices.append(
+                f"callers hear Russia's ringing; scripts/lib/ring_tone.py {folder} --zone … knows "
+                + ", ".join(tones.ZONES)
+            )
+            zone = "ru"
+        _sound(made, missing, tones.ringing(zone), f"ringing of zone {zone}")
+    waiting = folder.with_name("wait")
+    if not any(waiting.glob("*")):
+        _sound(made, _missing_sound(waiting / "wait"), tones.tune(), "a plain tune")
+
+
+def _missing_sound(stem: Path) -> list[Path]:
+    files = (stem.with_suffix(f".{form}") for form in SOUND_FORMS)
+    return [file for file in files if not file.exists()]
+
+
+def _sound(made: Installation, files: list[Path], samples: list[int], about: str) -> None:
+    for file in files:
+        sound = SOUND_FORMS[file.suffix[1:]](samples).decode("utf-8", "surrogateescape")
+        said = f"{about}, {len(samples) / tones.RATE_HZ:.0f} s"
+        made.changes.append(Change(file, None, sound, 0o644, said))
 
 
 def _modules(made: Installation, etc: Path, shipped: Mapping[str, str]) -> None:

@@ -158,7 +158,7 @@ def test_settings_are_never_overwritten(site: Site) -> None:
 def test_global_settings_of_cel_are_said_plainly(site: Site) -> None:
     site.set("cel.conf", "[general]\nenable=no\nevents=APP_START,CHAN_START\ndateformat = %F %T\n[radius]\nx=1\n")
     said = site.init("--write")
-    assert said.count("* GLOBAL: ") == 3
+    assert said.count("* GLOBAL: ") == 4
     text = (site.etc / "cel.conf").read_text()
     assert "enable = yes" in text
     assert "APP_START,CHAN_START,CHAN_END" in text
@@ -371,7 +371,8 @@ def test_a_real_asterisk_takes_what_init_wrote(
 ) -> None:
     """A PBX with its own [general] and [globals]: our globals reach it, its own stay; `doctor` agrees."""
     stock = {"extensions.conf": STOCK["extensions.conf"].replace("#include extra.conf", "")}
-    node = make_node(dialplan=stock, files={"cel_custom.conf": STOCK["cel_custom.conf"]})
+    kept = {name: STOCK[name] for name in ("cel_custom.conf", "features.conf")}
+    node = make_node(dialplan=stock, files={**kept, "musiconhold.conf": "[general]\n"})
     config = tmp_path / "dm"
     arguments = ("init", "--config-dir", config, "--state-dir", tmp_path / "state", "--asterisk-dir", node.etc)
     operator(*arguments, "--write")
@@ -385,3 +386,8 @@ def test_a_real_asterisk_takes_what_init_wrote(
     for context in ("dialmark-inbound", "dialmark-act", "dialmark-outbound", "from-pbx"):
         assert context in node.cli(f"dialplan show {context}")
     assert "dialmark.csv" in (node.etc / "dialmark.d" / "cel_custom.conf").read_text()
+    assert re.search(r"(?m)^dialmark-pause .*\*2 *$", node.cli("features show"))
+    for music in ("ring", "wait"):
+        assert f"Class: {music}" in node.cli("moh show classes")
+    complaints = [line for line in (node.log / "messages.log").read_text().splitlines() if " ERROR" in line]
+    assert complaints == []
