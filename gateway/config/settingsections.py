@@ -358,8 +358,9 @@ class Recording(Section):
         description="Seconds after which a file whose call, or whose consent, is not in the journal counts as recorded "
         "without consent: it is locked away, and an alarm is raised.",
     )
-    min_free_percent: Annotated[int, Field(strict=True, ge=1, le=90)] = Field(
-        10, description="Free room of the spool's filesystem in per cent below which new calls are not recorded."
+    min_free_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        10,
+        description="Free room of the spool's filesystem in per cent below which new calls are not recorded; 100: none is.",
     )
     poll_seconds: Annotated[Seconds, Field(ge=0.05, le=60)] = Field(
         0.5, description="Seconds between two looks into the spool."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from gateway.daemon.node import Node
 from gateway.pbx import ami
@@ -88,20 +89,28 @@ def _prompts_check(node: Node) -> health.Check:
 
 
 def _recordings_check(node: Node) -> health.Check:
-    kept, hook = node.recorder, node.analyser
-    facts: dict[str, health.Fact] = {"recorded": node.refusal() is None}
+    kept = node.recorder
+    facts: dict[str, health.Fact] = {}
     if kept is not None:
-        facts |= {"waiting": kept.waiting, "stored": kept.counts.stored, "refused": kept.counts.refused}
-    problem = node.keys.problem
-    if not problem and kept is not None and kept.problem is not None:
-        problem = f"recordings wait in the spool: {kept.problem}"
-    if not problem and node.keys.ring is None:
-        is_meant = node.books.wants_recording
-        said = "the routing asks for recording, and there is no key ring" if is_meant else "no key ring, no recording"
-        return health.Check(not is_meant, said, is_required=False, facts=facts)
-    problem = problem or (kept.refusal if kept is not None else None) or (hook.problem if hook is not None else None)
-    said = f"{kept.waiting} waiting" if kept is not None else "the key ring opens what is stored"
-    return health.Check(not problem, problem or said, is_required=False, facts=facts)
+        facts = {"recorded": kept.accepts, "waiting": kept.waiting, **_results(kept.counts, ("stored", "refused"))}
+    problem = next(_recording_problems(node), None)
+    said = "no key ring, no recording" if node.keys.ring is None else f"{facts.get('waiting', 0)} waiting"
+    return health.Check(problem is None, problem or said, is_required=False, facts=facts)
+
+
+def _recording_problems(node: Node) -> Iterator[str]:
+    """What is wrong, the cause before what follows from it."""
+    kept, hook = node.recorder, node.analyser
+    if node.keys.problem:
+        yield node.keys.problem
+    if kept is not None and kept.problem is not None:
+        yield f"recordings wait in the spool: {kept.problem}"
+    if node.keys.ring is not None and kept is not None and kept.refusal is not None:
+        yield f"new calls are not recorded: {kept.refusal}"
+    if node.keys.ring is None and node.books.wants_recording:
+        yield "the routing asks for recording, and there is no key ring"
+    if hook is not None and hook.problem is not None:
+        yield hook.problem
 
 
 async def _events_check(node: Node) -> health.Check:
@@ -133,5 +142,5 @@ def readings(node: Node) -> metrics.Readings:
     )
 
 
-def _results(counts: recorder.Counts | analysing.Counts, names: tuple[str, ...]) -> dict[str, float]:
+def _results(counts: recorder.Counts | analysing.Counts, names: tuple[str, ...]) -> dict[str, int]:
     return {name: getattr(counts, name) for name in names}
