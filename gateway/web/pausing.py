@@ -112,10 +112,28 @@ async def restore(here: parts.AdminParts) -> None:
                 here.board.mark_paused(call_id, records.timestamp(last.at_us))
 
 
+async def pauses(connection: store.Connection, call_id: str) -> list[tuple[str, str | None]]:
+    """The pauses of a call by API, from and to as in records; the last may have no end."""
+    found: list[tuple[str, str | None]] = []
+    for entry in await _words(connection, call_id):
+        at, is_open = str(records.timestamp(entry.at_us)), bool(found) and found[-1][1] is None
+        if entry.action == PAUSED and not is_open:
+            found.append((at, None))
+        elif entry.action == RESUMED and is_open:
+            found[-1] = (found[-1][0], at)
+    return found
+
+
 async def last_word(connection: store.Connection, call_id: str) -> audit.Entry | None:
     """The newest pause or resume of a call by API."""
-    found, after = None, 0
+    words = await _words(connection, call_id)
+    return words[-1] if words else None
+
+
+async def _words(connection: store.Connection, call_id: str) -> list[audit.Entry]:
+    found: list[audit.Entry] = []
+    after = 0
     while page := await audit.entries(connection, after=after, subject=subject(call_id)):
         after = page[-1].seq
-        found = next((entry for entry in reversed(page) if entry.action in (PAUSED, RESUMED)), found)
+        found += [entry for entry in page if entry.action in (PAUSED, RESUMED)]
     return found

@@ -395,7 +395,7 @@ async def test_the_page_is_small(opened: Opened, listener: Listener, http: aioht
         async with http.get(address, headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as answer:
             total += len(await answer.read())
             assert "immutable" in answer.headers["Cache-Control"]
-    assert len(static) == 4
+    assert len(static) == 5
     assert total < 20_000
 
 
