@@ -1,4 +1,4 @@
-"""Telephone tones as 8 kHz mono samples: the ringing that waiting callers hear, and steady tones.
+"""Telephone tones as 8 kHz mono samples: the ringing that waiting callers hear, a plain tune, and steady tones.
 
 Levels are -13 dBm0, what networks use for ringing. Cadences: ITU-T E.180 supplement 2. Coding: ITU-T G.711.
 """
@@ -6,6 +6,7 @@ Levels are -13 dBm0, what networks use for ringing. Cadences: ITU-T E.180 supple
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 RATE_HZ = 8000
@@ -20,6 +21,11 @@ ZONES: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "uk": ((400, 450), (0.4, 0.2, 0.4, 2)),
 }
 """Frequencies in Hz, and seconds on, off, … by country as `indications.conf` names it."""
+
+NOTES = {"c": 523, "d": 587, "e": 659, "g": 784, "a": 880, "C": 1047}
+TUNE = "ceg-ceg-dga-dga-eaC-eaC-dga-ceg-"
+"""Notes by name, `-` holds the one before."""
+NOTE_SECONDS = 0.4
 
 
 def sine(frequencies: Sequence[int], seconds: float) -> list[int]:
@@ -37,6 +43,16 @@ def ringing(zone: str) -> list[int]:
     samples: list[int] = []
     for place, seconds in enumerate(cadence):
         samples += sine(frequencies, seconds) if place % 2 == 0 else [0] * round(seconds * RATE_HZ)
+    return samples
+
+
+def tune() -> list[int]:
+    """12.8 s of music for callers who wait, to be played over and over; nowhere silent for as long as a breath."""
+    samples: list[int] = []
+    for note in re.findall(r"[a-zC]-*", TUNE):
+        struck = sine((NOTES[note[0]],), NOTE_SECONDS * len(note))
+        fading = math.log(4) / len(struck)
+        samples += [round(0.7 * min(1.0, n / 80) * math.exp(-fading * n) * one) for n, one in enumerate(struck)]
     return samples
 
 

@@ -1,6 +1,7 @@
-"""Writes telephone tones as 8 kHz mono files: the ``ring`` music class, and steady tones for tests.
+"""Writes telephone tones as 8 kHz mono files: the music classes ``ring`` and ``wait``, and steady tones for tests.
 
-    python ring_tone.py FOLDER [--zone ru]      FOLDER/ring.ulaw and FOLDER/ring.alaw, one period of the zone's ringing
+    python ring_tone.py FOLDER [--zone ru]      FOLDER/ring.ulaw and FOLDER/ring.alaw, one period of the zone's ringing;
+                                                a plain tune into the folder wait beside it, unless music is there
     python ring_tone.py --steady 1004 FILE.ulaw one second of a sine, for playing in a loop
 
 ``dialmark init`` writes the first two files too, in the zone of Asterisk's ``indications.conf``.
@@ -27,10 +28,17 @@ def main() -> None:
     if options.steady:
         options.target.write_bytes(tones.ulaw(tones.sine((options.steady,), 1)))
         return
-    options.target.mkdir(parents=True, exist_ok=True)
-    samples = tones.ringing(options.zone)
-    (options.target / "ring.ulaw").write_bytes(tones.ulaw(samples))
-    (options.target / "ring.alaw").write_bytes(tones.alaw(samples))
+    write(options.target / "ring", tones.ringing(options.zone))
+    waiting = options.target.parent / "wait"
+    if not any(waiting.glob("*")):
+        write(waiting / "wait", tones.tune())
+
+
+def write(stem: Path, samples: list[int]) -> None:
+    """``stem.ulaw`` and ``stem.alaw``."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".ulaw").write_bytes(tones.ulaw(samples))
+    stem.with_suffix(".alaw").write_bytes(tones.alaw(samples))
 
 
 if __name__ == "__main__":
