@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,15 +153,15 @@ class Headset:
         """
         return self.deeds("answered")[-1].at
 
-    def heard(self, since: float = 0.0) -> Track:
-        """What has been heard so far, from a moment of the clock on, as a phone would have played it.
+    def heard(self) -> Track:
+        """All that was heard so far, as a phone would have played it: late packets leave silence.
 
-        Late packets leave silence. An empty track when nothing was heard.
+        An empty track when nothing was.
         """
         playing: array[int] = array("h")
         start = 0.0
         for at, payload_type, payload in self._packets():
-            if payload_type not in _CODECS or at < since:
+            if payload_type not in _CODECS:
                 continue
             start = start or at
             gap = at - start - len(playing) / tones.RATE
@@ -174,6 +174,18 @@ class Headset:
         """How many packets of key presses arrived: none should ever reach the other side of a call."""
         return sum(payload_type == EVENT_TYPE for _, payload_type, _ in self._packets())
 
+    async def until(self, fulfilled: Callable[[Track], bool], seconds: float = 10.0) -> Track:
+        """Return when this holds for all that was heard so far, which is given back.
+
+        Raises:
+            TimeoutError: it did not within ``seconds``.
+        """
+        async with asyncio.timeout(seconds):
+            while True:
+                if fulfilled(heard := self.heard()):
+                    return heard
+                await asyncio.sleep(0.05)
+
     async def until_heard(self, *hertz: int, seconds: float = 10.0, least: float = 0.1) -> float:
         """Return when one of these tones is heard for ``least`` seconds from now on: the moment it began.
 
@@ -181,11 +193,12 @@ class Headset:
             TimeoutError: it was not within ``seconds``.
         """
         since = time.time()
-        async with asyncio.timeout(seconds):
-            while True:
-                if (found := self.heard(since).first(*hertz, least=least)) is not None:
-                    return found
-                await asyncio.sleep(0.05)
+        heard = await self.until(
+            lambda heard: heard.part(since, heard.end).first(*hertz, least=least) is not None, seconds
+        )
+        found = heard.part(since, heard.end).first(*hertz, least=least)
+        assert found is not None
+        return found
 
     def _packets(self) -> list[tuple[float, int, bytes]]:
         data = self._heard.read_bytes() if self._heard.exists() else b""
