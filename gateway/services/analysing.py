@@ -148,7 +148,7 @@ class Analyser:
                 if await self.step():
                     continue
             except store.StoreUnavailable as error:
-                self._say(f"recordings wait for their analysis: {error}")
+                self._say(str(error))
                 wait = self._pace.store_seconds
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -174,7 +174,7 @@ class Analyser:
             try:
                 reader = await self._open(one)
             except _NotReadable as error:
-                self._unreadable[one.recording_id] = f"a recording waits for its analysis: {error}"
+                self._unreadable[one.recording_id] = str(error)
                 self._not_before[one.recording_id] = now_us + _us(UNREADABLE_SECONDS)
                 continue
             self._unreadable.pop(one.recording_id, None)
@@ -198,14 +198,17 @@ class Analyser:
 
     def _why_not(self) -> str | None:
         if self._ring is None:
-            return "recordings wait for their analysis: no key ring"
+            return "no key ring"
         if not os.access(self._command[0], os.X_OK):
-            return f"recordings wait for their analysis: {self._command[0]} is no program that may be run"
+            return f"{self._command[0]} is no program that may be run"
         return None
 
-    def _say(self, problem: str | None) -> None:
-        if problem != self.problem:
-            (log.error if problem else log.info)(problem or "recordings are analysed again")
+    def _say(self, reason: str | None) -> None:
+        problem = None if reason is None else f"recordings wait for their analysis: {reason}"
+        if problem is not None and problem != self.problem:
+            log.error("recordings wait for their analysis", reason=reason)
+        elif problem is None and self.problem is not None:
+            log.info("recordings are analysed again")
         self.problem = problem
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
@@ -344,7 +347,7 @@ class Analyser:
                 await work()
                 return
             except store.StoreUnavailable as error:
-                self._say(f"recordings wait for their analysis: {error}")
+                self._say(str(error))
                 await asyncio.sleep(self._pace.store_seconds)
 
     async def _keep(self, one: recordings.Recording, found: str) -> None:
