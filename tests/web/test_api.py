@@ -15,7 +15,7 @@ from gateway.core import calls, records
 from gateway.store import routing
 from gateway.web import health, metrics, problems, schemas, views
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 DOCS = Path(__file__).parents[2] / "docs" / "http-api.md"
 

@@ -14,7 +14,7 @@ from gateway import store
 from gateway.store import audit
 from gateway.web import auth, live, metrics, parts
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 GRANTED = {**material.record()["recording_consent"], "mode": "opt_in", "result": "granted", "key": "1"}
 UP = material.record(call_id="11111111-2222-4333-8444-555555555555", is_up=True, recording_consent=GRANTED)

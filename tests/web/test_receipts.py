@@ -11,7 +11,7 @@ from gateway.core import receipts as core_receipts
 from gateway.store import receipts, signatures
 from gateway.web import parts, schemas
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 SIGNER = signatures.Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 CALL = material.record(call_id="11111111-2222-4333-8444-555555555555")

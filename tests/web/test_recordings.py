@@ -13,7 +13,7 @@ import pytest_asyncio
 from gateway.store import audit, keyring, recordings, vault
 from gateway.web import parts
 from gateway.web.recordings import wanted
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 from tests.web.material import NOW
 
 RING = keyring.parse(keyring.new_line("2026-11"))
