@@ -41,8 +41,7 @@ async def find(chosen: settings.Settings, database: store.Database, *, signs: bo
     ring = _ring(chosen, problems)
     async with database.read() as connection:
         problems += await recordings.ring_problems(connection, ring)
-    # A node that never records needs no key, and writes none.
-    signer = _signer(chosen, problems) if signs and ring is not None else None
+    signer = _signer(chosen, problems, is_needed=ring is not None) if signs else None
     for problem in problems:
         _log.error("key ring or signing key not usable", reason=problem)
     return Keys(ring, signer, tuple(problems))
@@ -65,10 +64,11 @@ def _ring(chosen: settings.Settings, problems: list[str]) -> keyring.KeyRing | N
         return None
 
 
-def _signer(chosen: settings.Settings, problems: list[str]) -> signatures.Signer | None:
+def _signer(chosen: settings.Settings, problems: list[str], *, is_needed: bool) -> signatures.Signer | None:
+    """A node that never records needs no key, and makes none."""
     path = chosen.recording.signing_key_file
     try:
-        return signatures.Signer.load(path)
+        return signatures.Signer.load(path) if is_needed or path.exists() else None
     except signatures.BadKey as error:
         problems.append(f"no receipt can be signed: {error}")
     except OSError as error:

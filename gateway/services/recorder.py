@@ -27,6 +27,7 @@ import structlog
 
 from gateway import store
 from gateway.core import events, recording, records
+from gateway.core import receipts as documents
 from gateway.services import audio
 from gateway.store import audit, calls, forgetting, keyring, outbox, receipts, recordings, signatures, vault
 
@@ -40,7 +41,7 @@ UNREADABLE = "unreadable"
 LOCK_NAME = ".recorder.lock"
 BACK_OFF_SECONDS = 5.0
 
-_ABOUT = {recording.Kind.TALK: "talk", recording.Kind.VOICEMAIL: "message"}
+_ABOUT = {recording.Kind.TALK: documents.TALK, recording.Kind.VOICEMAIL: documents.MESSAGE}
 
 _T = TypeVar("_T")
 

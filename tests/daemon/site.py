@@ -168,6 +168,14 @@ class Site:
         """What a call to the first number is told."""
         return (await agi_probe.ask("127.0.0.1", self.agi, "74990000001")).variables
 
+    async def run(self, *arguments: str) -> str:
+        """What a command prints."""
+        config = str(self.folder / "dialmark.toml")
+        command = (sys.executable, "-m", "gateway", "--config", config, *arguments)
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await process.communicate()
+        return printed.decode()
+
     def events(self) -> list[dict[str, Any]]:
         """What went out."""
         path = self.folder / "events.jsonl"

@@ -250,6 +250,8 @@ async def test_a_spool_that_is_full_or_missing_stops_recording_and_no_call(site:
         assert problem in found["summary"] or "recordings wait in the spool" in found["summary"]
         assert (await site.metrics())["dialmark_recording_accepted"] == 0
         await site.until(lambda: bool(site.events()), "the alarm in the file")
+        explained = await site.run("explain", "+74990000001")
+        assert "nothing is recorded, and no message taken: " in explained
         # Without the daemon the default plan goes on by its own; that there is a ring is what it can know.
         assert site.globals()["DM_SPOOL"] == str(site.spool)
     assert problem in site.events()[0]["data"]["message"]
