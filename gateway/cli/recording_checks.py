@@ -133,6 +133,10 @@ def room(spool: Path, free: float, least: int) -> Finding:
 
 
 def _vault(folder: Path) -> Finding:
+    if not folder.exists() and os.access(folder.parent, os.W_OK | os.X_OK):
+        return warn(
+            "vault", f"{folder} is not there yet", f"the daemon makes it with the first recording; {MAKES_IT} too"
+        )
     found = host_checks.writable_folder("vault", folder, "encrypted recordings")
     if found.state is State.OK and (mode := stat.S_IMODE(folder.stat().st_mode)) & 0o007:
         return warn("vault", f"{folder} has mode {mode:04o}", f"chmod 0700 {folder}: nobody else needs to look in")

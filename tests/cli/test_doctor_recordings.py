@@ -196,6 +196,8 @@ def test_a_spool_beside_the_journal(site: Site) -> None:
 
 def test_a_vault_that_is_missing(site: Site) -> None:
     (site.folder / "vault").rmdir()
+    assert site.findings()["vault"][:2] == ("warn", f"{site.folder}/vault is not there yet")
+    (site.folder / "vault").write_text("no folder")
     assert site.findings()["vault"][0] == "fail"
 
 
