@@ -61,6 +61,7 @@ class Services:
 def services(
     call: Call, routing: book.Book, route: book.Route, number: book.TrackingNumber, steps: tuple[plans.Step, ...]
 ) -> Services:
+    """What this call gets beyond ringing through these steps."""
     asked = consent.OFF
     rules = rules_of(number, route, routing)
     if steps and rules.recording is not book.RecordingMode.OFF:
