@@ -27,6 +27,9 @@ RECORDING_LIVE: Mapping[str, Look] = {
 }
 RECORDED = Look("recorded", "Recorded", "record", "quiet")
 MESSAGE = Look("message", "Has a message", "voicemail", "quiet")
+GIVEN = Look("given", "Consent given", "check", "good")
+NOT_NEEDED = Look("not_needed", "No consent needed", "check", "quiet")
+NOT_GIVEN = Look("not_given", "Not recorded", "cross", "quiet", "There was no consent")
 KINDS = {"talk": "Talk", "voicemail": "Voicemail message"}
 STATES: Mapping[str, Look] = {
     "refused": Look("refused", "Locked away", "lock", "bad", "Nobody can play it"),
@@ -55,7 +58,6 @@ _NOT_GRANTED = {
 class ConsentView:
     """What became of the consent. `facts` are name and value, for a list."""
 
-    is_granted: bool
     look: Look
     sentence: str
     facts: tuple[tuple[str, str], ...]
@@ -152,12 +154,9 @@ def _consent(document: Document, zone: tzinfo) -> ConsentView | None:
     if not isinstance(said, Mapping) or said.get("mode") in (None, "off"):
         return None
     mode, result = str(said["mode"]), str(said.get("result"))
-    is_granted = live.may_be_recorded(document)
-    if is_granted:
-        look = Look("granted", "May be recorded", "check", "good")
-    else:
-        look = Look("not_granted", "Not recorded", "cross", "quiet")
-    return ConsentView(is_granted, look, _sentence(mode, result, said.get("key")), _consent_facts(said, mode, zone))
+    granted = GIVEN if result == "granted" else NOT_NEEDED
+    look = granted if live.may_be_recorded(document) else NOT_GIVEN
+    return ConsentView(look, _sentence(mode, result, said.get("key")), _consent_facts(said, mode, zone))
 
 
 def _sentence(mode: str, result: str, key: object) -> str:

@@ -61,10 +61,12 @@ class Vault:
         *,
         is_message: bool = False,
         state: recordings.State = recordings.State.STORED,
+        minutes: int = 1,
     ) -> recordings.Recording:
         """One recording of a call."""
         self.open()
         sound, peaks = body(self.folder, is_message=is_message)
+        sound *= minutes
         kind = "voicemail" if is_message else "talk"
         made = recordings.Recording(
             recording_id=str(uuid.uuid5(uuid.UUID(call_id), f"{kind}/{state}")),
@@ -73,7 +75,7 @@ class Vault:
             kind=kind,
             state=state,
             started_us=STARTED_US,
-            duration_seconds=float(SECONDS),
+            duration_seconds=float(SECONDS * minutes),
             parts="1",
             audio_bytes=len(sound),
             peaks_bytes=len(peaks),

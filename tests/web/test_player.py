@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Response, expect
 
-from gateway.store import audit, recordings
+from gateway.store import audit, receipts, recordings, signatures
 from gateway.web import parts
 from tests.web import material, sounds
 from tests.web.browser import CONTRAST, TOO_WIDE, Opened, Watched
 from tests.web.listener import Listener
-from tests.web.test_receipts import signed
+from tests.web.test_receipts import SIGNER, signed
 
 CALL_ID = "11111111-2222-4333-8444-555555555555"
 GRANTED = {
@@ -100,19 +99,26 @@ async def test_nothing_is_heard_before_play_and_then_once(
 async def test_seeking_asks_for_a_range_and_not_for_the_whole(
     opened: Opened, listener: Listener, vault: sounds.Vault
 ) -> None:
-    """With nothing loaded a click chooses where it begins: the first bytes, then those of the place."""
-    one = await vault.put(CALL_ID)
+    """Before play a click chooses where it begins; what is played is fetched from there, and is one listen."""
+    one = await vault.put(CALL_ID, minutes=90)
     async with opened(listener) as watched:
         page = watched.page
         sound = await show(watched)
-        box = await page.locator(".player-wave").bounding_box() or {}
-        await page.locator(".player-wave").click(position={"x": box["width"] * 0.75, "y": 20})
-        await expect(page.locator(".player-now")).to_have_text("0:45")
+        box = await page.locator(".player-wave").bounding_box()
+        assert box is not None
+        await page.locator(".player-wave").click(position={"x": box["width"] * 2 / 3, "y": 20})
+        chosen = await now(page)
+        assert abs(chosen - 3_600) < 15
         assert sound.answers == []
         await page.get_by_role("button", name="Play").click()
-        await expect(page.locator(".player-now")).to_have_text("0:46", timeout=15_000)
-        assert all(answer.status == 206 for answer in sound.answers)
-        assert any(start > one.audio_bytes // 2 for start in sound.starts) or len(sound.starts) == 1
+        await page.wait_for_function(
+            "(from) => Number(document.querySelector('.player-wave').ariaValueNow) > from", arg=chosen
+        )
+        await page.get_by_role("button", name="Pause").click()
+        # The beginning tells the form and the length; then comes the place.
+        begun, *places = sound.starts
+        assert begun == 0
+        assert any(abs(start / one.audio_bytes - 2 / 3) < 0.02 for start in places)
         assert await listens(listener) == ["recording.listened"]
 
 
@@ -253,8 +259,6 @@ async def test_consent_stands_there_in_words_with_its_receipt(
         ]
     )
     await vault.put(CALL_ID)
-    from tests.web.test_receipts import SIGNER, receipts
-
     async with listener.database.begin() as tx:
         await receipts.learn_key(tx, SIGNER, node="main", now_us=1)
         await receipts.keep(tx, [signed()])
@@ -263,11 +267,11 @@ async def test_consent_stands_there_in_words_with_its_receipt(
                 tx, at_us=parts.micros(material.NOW) + after * 1_000_000, actor="token:crm", action=action,
                 subject=f"call:{CALL_ID}",
             )  # fmt: skip
-    async with opened(listener) as watched:
+    async with opened(listener, accept_downloads=True) as watched:
         page = watched.page
         await show(watched)
         consent = page.locator(".consent")
-        await expect(consent).to_contain_text("May be recorded")
+        await expect(consent).to_contain_text("Consent given")
         await expect(consent).to_contain_text("The caller was asked, and pressed 1 to agree.")
         await expect(consent.locator("li")).to_have_text(
             [
@@ -281,8 +285,10 @@ async def test_consent_stands_there_in_words_with_its_receipt(
                 f"Receipt of the talk, signed 14:30:00 by key {SIGNER.key_id}",
             ]
         )
-        await consent.get_by_role("link", name="of the talk").click()
-        await expect(page.locator("pre")).to_contain_text('"algorithm":"Ed25519"')
+        async with page.expect_download() as started:
+            await consent.get_by_role("link", name="of the talk").click()
+        kept = await (await started.value).path()
+        assert signatures.ALGORITHM in kept.read_text()
 
 
 async def test_hostile_analysis_and_names_stay_text(opened: Opened, listener: Listener, vault: sounds.Vault) -> None:
@@ -291,9 +297,9 @@ async def test_hostile_analysis_and_names_stay_text(opened: Opened, listener: Li
     hostile = {**GRANTED, "region": evil, "prompt_id": evil, "key": evil}
     await listener.store_calls([material.record(call_id=CALL_ID, recording_consent=hostile, name=evil)])
     one = await vault.put(CALL_ID)
-    analysis = json.dumps({"summary": evil, "</pre><script>": [evil, None, 1e400, {"deep": evil}]})
+    analysis = json.dumps({"summary": evil, "</pre><script>": [evil, None, -1.5, {"deep": evil}]})
     async with listener.database.begin() as tx:
-        await keep_analysis(tx, one.recording_id, analysis)
+        assert await recordings.set_analysis(tx, one.recording_id, analysis, now_us=1)
     async with opened(listener, viewport={"width": 390, "height": 844}) as watched:
         page = watched.page
         await show(watched)
@@ -303,15 +309,6 @@ async def test_hostile_analysis_and_names_stay_text(opened: Opened, listener: Li
         assert await page.locator("img[src=x], main script").count() == 0
         assert "owned" not in await page.title()
         assert await page.evaluate(TOO_WIDE) == []
-
-
-async def keep_analysis(tx: Any, recording_id: str, text: str) -> None:
-    from sqlalchemy import update
-
-    from gateway.store import schema
-
-    table = schema.recordings
-    await tx.execute(update(table).where(table.c.recording_id == recording_id).values(analysis=text, analysed_us=1))
 
 
 UP: dict[str, Any] = material.record(call_id=CALL_ID, is_up=True, recording_consent=GRANTED)
@@ -384,7 +381,7 @@ async def test_the_player_has_names_contrast_and_fits_a_phone(
         page = watched.page
         await watched.log_in()
         assert await page.evaluate(CONTRAST) == []
-        await show_again(page, listener)
+        await page.goto(f"{listener.url}/calls/{CALL_ID}")
         await expect(page.locator(".wave-caller").first).to_be_attached()
         assert await page.evaluate(TOO_WIDE) == []
         assert await page.evaluate(CONTRAST) == []
@@ -393,8 +390,3 @@ async def test_the_player_has_names_contrast_and_fits_a_phone(
             " e.getBoundingClientRect().height < 24).map((e) => e.className)"
         )
         assert small == []
-
-
-async def show_again(page: Page, listener: Listener) -> None:
-    await page.goto(f"{listener.url}/calls/{CALL_ID}")
-    await asyncio.sleep(0)

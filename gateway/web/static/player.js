@@ -186,6 +186,7 @@
     }
 
     async fail() {
+      this.audio.pause(); // it would go on to call itself playing
       this.show();
       let reason = "the sound broke off"; // the element does not say why; the server may
       try {
