@@ -88,6 +88,7 @@ ROOTS_COMMANDS = {
     "systemd-sysusers": "wants to be root of a machine with systemd",
     "systemd-tmpfiles": "wants to be root of a machine with systemd",
     "systemctl": "wants systemd",
+    "systemd-creds": "wants systemd; tests/test_systemd.py names the credential",
     "asterisk": "tests/rig sends console commands",
     "dialmark": "init: tests/cli/test_init.py",
 }
