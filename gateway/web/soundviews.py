@@ -171,7 +171,8 @@ def _sentence(mode: str, result: str, key: object) -> str:
 
 
 def _consent_facts(said: Document, mode: str, zone: tzinfo) -> tuple[tuple[str, str], ...]:
-    played = {True: "as early media", False: "after answer"}.get(said.get("early_media"), "")  # type: ignore[arg-type]
+    early = said.get("early_media")
+    played = "as early media" if early is True else "after answer" if early is False else ""
     prompt = str(said.get("prompt_id") or "")
     version = str(said.get("prompt_version") or "")
     facts = (
