@@ -53,7 +53,7 @@ NAMES: dict[str, int | tuple[int, int]] = {
 @contextlib.contextmanager
 def site(make_node: NodeFactory, routing: str, *prompts: str, **options: Any) -> Iterator[Site]:
     """A site that records, and is balanced at the end; ``prompts`` are those that its routes need, ready on return."""
-    made = Site(make_node, stages.SITE + routing, records=True, steady_ring=True, **options)
+    made = Site(make_node, stages.SITE + routing, records=True, realtime=True, steady_ring=True, **options)
     for key in prompts:
         made.daemon.give_prompt(key, LANGUAGE, PROMPTS[key])
     with stages.up(made):
@@ -132,8 +132,8 @@ def exported(daemon: Daemon, recording_id: str) -> bytes:
 
 
 def told(track: Track) -> list[str]:
-    """What is heard one after the other, without silence: ``["ring", "agent"]``."""
-    names = [sound.name for sound in track.story(NAMES) if sound.name != "silence"]
+    """What is heard one after the other for 0.1 s and more, without silence: ``["ring", "agent"]``."""
+    names = [sound.name for sound in track.story(NAMES, least=0.1) if sound.name != "silence"]
     return [name for number, name in enumerate(names) if number == 0 or names[number - 1] != name]
 
 

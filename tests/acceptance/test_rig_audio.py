@@ -45,7 +45,7 @@ exten => s,1,Read(KEY,,2,,1,6)
 
 @pytest.fixture(scope="module")
 def node(make_node: NodeFactory) -> AsteriskNode:
-    node = make_node(dialplan={"extensions.conf": DIALPLAN}, steady_ring=True)
+    node = make_node(dialplan={"extensions.conf": DIALPLAN}, realtime=True, steady_ring=True)
     node.add_site(node.trunk_text("carrier-a", "try"))
     extensions = node.etc / "extensions.conf"
     extensions.write_text(extensions.read_text().replace("${SPOOL}", str(node.spool / "monitor")))

@@ -200,6 +200,20 @@ class Headset:
         assert found is not None
         return found
 
+    async def until_talk(self, hertz: int, seconds: float, within: float = 30.0) -> Track:
+        """Return when the voice with this tone has been heard over so many seconds from now on: all heard so far.
+
+        Raises:
+            TimeoutError: it was not ``within`` so many seconds.
+        """
+        since = time.time()
+
+        def has_talked(heard: Track) -> bool:
+            voice = heard.part(since, heard.end).voice(hertz)
+            return bool(voice) and voice[-1].end - voice[0].start >= seconds
+
+        return await self.until(has_talked, within)
+
     def _packets(self) -> list[tuple[float, int, bytes]]:
         data = self._heard.read_bytes() if self._heard.exists() else b""
         found, place = [], 0
