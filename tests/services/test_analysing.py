@@ -260,7 +260,8 @@ async def test_at_its_limit_the_command_dies_with_its_children(house: House) -> 
     assert await house.found() == {"mood": "good"}
 
 
-async def test_a_child_that_left_the_group_holds_nobody_up(house: House) -> None:
+@pytest.mark.parametrize("rest", ["echo '{}'", "sleep 600"], ids=["parent ends", "parent stays"])
+async def test_a_child_that_left_the_group_holds_nobody_up(house: House, rest: str) -> None:
     """It keeps our pipes; the time limit ends the hand-over all the same."""
     await house.put()
     house.pace = analysing.Pace(command_seconds=0.5)
@@ -268,7 +269,7 @@ async def test_a_child_that_left_the_group_holds_nobody_up(house: House) -> None
     child = f"echo $$ > {shlex.quote(str(pid))}; exec sleep 600"
     try:
         async with asyncio.timeout(15):
-            made = await house.run(f"setsid sh -c {shlex.quote(child)} & echo '{{}}'")
+            made = await house.run(f"setsid sh -c {shlex.quote(child)} & {rest}")
         assert made.counts.failed == 1
     finally:
         await until(lambda: pid.exists() and pid.read_text().strip())
@@ -351,6 +352,24 @@ async def test_what_is_out_of_reach_is_never_handed_out(house: House) -> None:
     marker = house.folder / "ran"
     await house.run(f"touch {shlex.quote(str(marker))}; {OK}")
     assert not marker.exists()
+    assert await house.audited() == []
+
+
+class Overtaken(analysing.Analyser):
+    """Somebody condemns each recording between the look and the claim."""
+
+    async def _open(self, one: recordings.Recording) -> vault.Reader:
+        async with self._database.begin() as tx:
+            await recordings.condemn(tx, [one.recording_id], why="old", now_us=NOON)
+        return await super()._open(one)
+
+
+async def test_what_goes_before_the_claim_is_not_handed_out(house: House) -> None:
+    await house.put()
+    arguments: dict[str, Any] = {"root": house.root, "ring": RING, "node": "main", "now_us": lambda: house.now_us}
+    made = Overtaken(house.database, command=["/bin/sh", "-c", OK], **arguments)
+    assert not await made.step()
+    await made.close()
     assert await house.audited() == []
 
 
