@@ -204,6 +204,12 @@ async def test_a_process_without_a_manager_session_says_so(listener: Listener, h
 async def test_a_pause_and_a_resume_at_once_do_not_cross(listener: Listener, http: aiohttp.ClientSession) -> None:
     """What Asterisk was told last is what is written last and shown."""
     recording = await put_up(listener)
+
+    async def slow(unique_id: str, is_muted: bool) -> None:
+        await asyncio.sleep(0.02 if is_muted else 0)
+        await recording.mute(unique_id, is_muted)
+
+    listener.mute_recording = slow
     await asyncio.gather(*(ask(listener, http, {"paused": wish}) for wish in (True, False) * 4))
     last = (await rows(listener))[-1][1]
     assert recording.asked[-1][1] == (last == "recording.paused") == listener.board.is_paused(CALL_ID)
