@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.core import book, calls, events, records
+from gateway.core import book, calls, erasure, events, records
 from gateway.store import calls as stored_calls
 from gateway.store import outbox
 
@@ -37,11 +37,16 @@ def file(
     calls_before: int | None,
     now_us: int,
     with_region: bool = True,
+    pseudonym: str | None = None,
 ) -> Filed | None:
     """The call as it is to be stored, or None when what is stored already says the same, or more.
 
     The revision of a record starts at 1 and goes up when its content changes after it was announced as over.
+    `pseudonym`: the person was erased, and this stands for them (`services.forgotten`).
     """
+    if pseudonym is not None and saved is not None and saved.state == "closed":
+        # The journal was masked since: it knows less than the record, from which the person was taken.
+        return None
     if saved is not None and saved.state == "closed" and not facts.is_closed:
         # Its rows are being read again after the position was lost, and the last ones are still to come: what is
         # known of a call that is over is not replaced by half of it.
@@ -49,6 +54,8 @@ def file(
     document = records.record(
         facts, routing_book, revision=0, calls_before=calls_before, node=node, with_region=with_region
     )
+    if pseudonym is not None:
+        document = erasure.pseudonymised(document, pseudonym)
     text = _json(document)
     content_hash = hashlib.sha256(text.encode()).hexdigest()[:32]
     if saved is not None and saved.content_hash == content_hash:
@@ -149,7 +156,7 @@ def _row(
         talk_seconds=facts.talk_seconds,
         hold_seconds=facts.hold_seconds,
         calls_before=caller["calls_before"],
-        sip_call_id=facts.sip_call_id,
+        sip_call_id=document["sip_call_id"],
         announced=announced,
         attempts=tuple(
             _attempt(attempt, shown) for attempt, shown in zip(facts.attempts, document["attempts"], strict=True)

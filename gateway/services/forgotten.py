@@ -1,0 +1,84 @@
+"""Who was erased, as those know who write records: tracker and `replay` ask for every call they file (N14).
+
+`erase` may run in another process at any moment. So the transaction that writes records holds off erasures and looks
+whether somebody was erased since; if so, nothing of it is written, and it is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from gateway import store
+from gateway.core import calls, erasure, records
+from gateway.core.rows import Row
+from gateway.store import forgetting, keyring
+
+log = structlog.get_logger()
+
+_ENTRIES = {"DM_IN": "cid", "DM_OUT": "to"}
+"""Our event that begins a call, and where it names the person."""
+
+
+class Forgotten:
+    """The tombstones, as they were read last; `load` before the first question. Without a key ring erased persons are
+    known by their calls only, not by their numbers."""
+
+    def __init__(self, database: store.Database, ring: keyring.KeyRing | None) -> None:
+        self._database = database
+        self._ring = ring
+        self._stones = forgetting.Tombstones()
+        self._stamp: tuple[int, int] | None = None
+        self._is_without_key = False
+
+    @property
+    def knows_nobody(self) -> bool:
+        return not self._stones.by_call and not self._stones.by_digest
+
+    async def load(self) -> None:
+        """Reads them again. Raises StoreUnavailable."""
+        async with self._database.read() as connection:
+            stamp = await forgetting.stamp(connection)
+            try:
+                stones = await forgetting.tombstones(connection, self._ring)
+                self._is_without_key = False
+            except keyring.KeyMissing as error:
+                if not self._is_without_key:
+                    log.error("erased persons are known by their calls only", error=str(error))
+                self._is_without_key = True
+                stones = await forgetting.tombstones(connection, None)
+        self._stones, self._stamp = stones, stamp
+
+    async def is_current(self, tx: store.Transaction) -> bool:
+        """Whether nobody was erased since `load`; until the end of `tx` nobody will be."""
+        await forgetting.hold_off(tx)
+        return await forgetting.stamp(tx) == self._stamp
+
+    def pseudonym(self, facts: calls.CallFacts) -> str | None:
+        """What must stand for the person of this call, None when they are not erased."""
+        if self.knows_nobody:
+            return None
+        return self._stones.pseudonym_of(facts.call_id, person(facts), facts.started_at_us)
+
+    def masked(self, lines: bytes, rows: Sequence[Row]) -> bytes:
+        """Raw lines of a call as they may be kept: of an erased person's call without the person."""
+        if self.knows_nobody:
+            return lines
+        for row in rows:
+            if (key := _ENTRIES.get(row.user_event)) is not None:
+                number = records.e164(row.data.get(key, ""))
+                if self._stones.pseudonym_of(row.data.get("i", ""), number, rows[0].at_us) is not None:
+                    digits = erasure.spellings(number) if number else ()
+                    return b"\n".join(erasure.masked_line(line, digits) for line in lines.split(b"\n"))
+        return lines
+
+    async def remember(self, tx: store.Transaction, filed: Iterable[tuple[str, str]], now_us: int) -> None:
+        """Notes calls (id and pseudonym) that were recognised by the number: what is kept of them names it no more."""
+        new = [(call_id, pseudonym) for call_id, pseudonym in filed if call_id not in self._stones.by_call]
+        await forgetting.remember(tx, new, now_us=now_us)
+
+
+def person(facts: calls.CallFacts) -> str | None:
+    """The number of the person outside: the caller's, of an outbound call the one called."""
+    return records.e164(facts.did if facts.direction is calls.Direction.OUTBOUND else facts.caller)
