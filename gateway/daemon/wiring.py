@@ -19,7 +19,17 @@ from gateway.core import book, numbers, prompts, regions
 from gateway.daemon import checks, keys
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
-from gateway.services import analysing, dispatcher, journalguard, planner, prompter, recorder, router, tracker
+from gateway.services import (
+    analysing,
+    dispatcher,
+    forgotten,
+    journalguard,
+    planner,
+    prompter,
+    recorder,
+    router,
+    tracker,
+)
 from gateway.store import journal as stored_journal
 from gateway.web import app as admin
 from gateway.web import auth, live, metrics, parts
@@ -181,6 +191,8 @@ async def _start_calls(node: Node, routes: router.Router, stack: AsyncExitStack,
         batch_seconds=chosen.journal.batch_milliseconds / 1_000,
         archive_days=chosen.journal.archive_days,
         with_region=chosen.caller.region,
+        signer=node.keys.signer,
+        erased=forgotten.Forgotten(node.database, node.keys.ring),
     )
     node.guard = journalguard.JournalGuard(folder, ballast_bytes=chosen.journal.ballast_bytes)
     if chosen.caller.region:
