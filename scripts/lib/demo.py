@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.rig import AGENT_HZ, CALLER_HZ, Address, AsteriskNode, Behaviour, Daemon, Key, Rig, Voice, voice_of
 from tests.rig.asterisk import new_folder
+from tests.rig.dialmark import CommandFailed
 from tests.rig.sipp import tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +74,7 @@ class Call:
     consent: str = ""
     """What becomes of the question; "" where nobody asks."""
     recorded: str = ""
-    """``talk`` or ``message``: what lies in the vault afterwards; nothing else does."""
+    """``talk`` or ``voicemail``: what lies in the vault afterwards; nothing else does."""
 
     @property
     def has_voices(self) -> bool:
@@ -176,7 +177,7 @@ VOICEMAIL = Call(
     outcome="voicemail",
     parties={"desk-1": BUSY, "desk-2": BUSY},
     hold_ms=2000,
-    recorded="message",
+    recorded="voicemail",
 )
 DEAD = replace(BUSY_FIRST, title="while the daemon is dead", is_daemon_dead=True)
 
@@ -379,7 +380,7 @@ async def talk(rig: Rig, call: Call, number: str) -> list[str]:
     caller = await rig.dial(number, from_header=sender, voice=Voice(CALLER_HZ, keys=keys))
     if await caller.final() != 200:
         return ["the caller was not connected"]
-    awaited = (BEEP_HZ,) if call.recorded == "message" else voice_of(AGENT_HZ)
+    awaited = (BEEP_HZ,) if call.recorded == "voicemail" else voice_of(AGENT_HZ)
     try:
         await caller.headset.until_heard(*awaited, seconds=25.0)
         await asyncio.sleep(call.hold_ms / 1000)
@@ -497,7 +498,7 @@ async def start(node: AsteriskNode, daemon: Daemon) -> None:
 
 
 async def show_result(daemon: Daemon) -> bool:
-    """The table, and what ``dialmark verify`` says; whether it found nothing."""
+    """The table, and what two commands say that verify records and recordings; whether they found nothing."""
     heading("the records, as the command line, the API and the page have them")
     table(daemon.stored())
     say(styled("2", "  $ dialmark verify"))
@@ -505,7 +506,16 @@ async def show_result(daemon: Daemon) -> bool:
         found = await asyncio.to_thread(daemon.verify)
     missing, doubled, invented = found["missing"], found["doubled"], found["invented"]
     say(f"  {missing} of {found['channels']} missing, {doubled} doubled, {invented} invented")
-    return not (missing or doubled or invented)
+    say(styled("2", "  $ dialmark recordings verify"))
+    async with waiting("decrypting"):
+        try:
+            await asyncio.to_thread(daemon.run, "recordings", "verify")
+            [(stored,)] = daemon.query("SELECT count(*) FROM recordings")
+            said, is_whole = f"{stored} recordings are whole", True
+        except CommandFailed as failed:
+            said, is_whole = f"{failed.output}{failed.errors}", False
+    say(textwrap.indent(said.rstrip(), "  "))
+    return is_whole and not (missing or doubled or invented)
 
 
 async def stay_up(rig: Rig, daemon: Daemon) -> None:
