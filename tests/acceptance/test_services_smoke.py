@@ -19,12 +19,17 @@ from tests.rig.sipua import Caller
 PROMPTS = sound.PROMPTS
 MODES = ("none", "announce", "announce_opt_out", "opt_in")
 RECORDED = {mode: f"7499000000{number}" for number, mode in enumerate(MODES)}
-PRESS, WHISPER, VOICEMAIL, CALLBACK, WAIT = (f"7499000001{number}" for number in range(5))
+PRESS, WHISPER, VOICEMAIL, CALLBACK, WAIT, BOTH, DETECT = (f"7499000001{number}" for number in range(7))
 
 ROUTES = {
     **{RECORDED[mode]: f'forward = ["first"]\nreserve = ["second"]\nrecording = "{mode}"' for mode in MODES},
     PRESS: 'forward = ["first"]\nreserve = ["second"]\naccept = "press-1"\naccept_repeats = 1\naccept_seconds = 2',
     WHISPER: 'forward = ["first"]\nreserve = ["second"]\nwhisper = "@hint"\nrecording = "none"\ntell_agent = true',
+    BOTH: 'forward = ["first"]\nreserve = ["second"]\nwhisper = "@hint"\nrecording = "announce"',
+    DETECT: (
+        'forward = ["first"]\nreserve = ["second"]\naccept = "press-1"\naccept_seconds = 5\n'
+        "answering_machine_detection = true"
+    ),
     VOICEMAIL: 'forward = ["first"]\nunanswered = "voicemail"',
     CALLBACK: 'forward = ["first"]\nunanswered = "callback"',
     WAIT: 'forward = ["first"]\nring_seconds = 3\nunanswered = "wait"',
@@ -205,6 +210,30 @@ async def test_an_agent_who_hangs_up_in_the_whisper(stage: Stage) -> None:
     # Answered once, by the second agent: after the whole of its whisper.
     answered = next(at for status, at in caller.responses if status == 200)
     assert answered > 2000 + 2 * 300 + 400
+
+
+async def test_a_caller_who_hangs_up_in_the_whisper(stage: Stage) -> None:
+    """C7: nobody has talked, though both are answered: no bridge for an instant, no recording."""
+    phone = agent(stage)
+    caller = await dial(stage, BOTH)
+    await phone.headset.until_heard(PROMPTS["hint"], least=0.2)
+    record = await ended(stage, caller)
+    assert (record["outcome"], record["talk_seconds"]) == ("abandoned", 0.0)
+    assert await sound.recorded(stage, caller.call_id) == []
+    assert rings(caller) == ["consent_announce", "ring"]
+
+
+async def test_an_answering_machine(stage: Stage) -> None:
+    """It talks on and on; a person who says nothing is asked all the same."""
+    agent(stage)
+    stage.phone("desk-2", ring_ms=300, voice=Voice(keys=[Key("1", after_ms=4800)]))
+    caller = await dial(stage, DETECT)
+    await caller.until(200, 20)
+    record = await ended(stage, caller)
+    assert [(one["outcome"], one["machine"]) for one in record["attempts"]] == [
+        ("not_accepted", True),
+        ("answered", None),
+    ]
 
 
 @pytest.mark.parametrize(
