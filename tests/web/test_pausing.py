@@ -202,17 +202,26 @@ async def test_a_process_without_a_manager_session_says_so(listener: Listener, h
 
 
 async def test_a_pause_and_a_resume_at_once_do_not_cross(listener: Listener, http: aiohttp.ClientSession) -> None:
-    """What Asterisk was told last is what is written last and shown."""
+    """A pause that comes while Asterisk still unmutes is carried out after it: what was told last is true and shown."""
     recording = await put_up(listener)
+    is_unmuting, may_unmute = asyncio.Event(), asyncio.Event()
 
     async def slow(unique_id: str, is_muted: bool) -> None:
-        await asyncio.sleep(0 if is_muted else 0.02)
+        if not is_muted:
+            is_unmuting.set()
+            await may_unmute.wait()
         await recording.mute(unique_id, is_muted)
 
     listener.mute_recording = slow
-    await asyncio.gather(*(ask(listener, http, {"paused": wish}) for wish in (True, False) * 4))
-    last = (await rows(listener))[-1][1]
-    assert recording.asked[-1][1] == (last == "recording.paused") == listener.board.is_paused(CALL_ID)
+    resume = asyncio.create_task(ask(listener, http, {"paused": False}))
+    await is_unmuting.wait()
+    pause = asyncio.create_task(ask(listener, http, {"paused": True}))
+    await asyncio.wait({pause}, timeout=0.2)
+    may_unmute.set()
+    assert [(await task)[0] for task in (resume, pause)] == [200, 200]
+    assert [is_muted for _, is_muted in recording.asked] == [False, True]
+    assert listener.board.is_paused(CALL_ID)
+    assert (await rows(listener))[-1][1] == "recording.paused"
 
 
 async def test_a_restarted_daemon_still_shows_the_pause(listener: Listener, http: aiohttp.ClientSession) -> None:
