@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests import audio
 from tests.conftest import NodeFactory
-from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, AsteriskNode, Hold, Key, Rig, Track, Voice, tones, voice_of
+from tests.rig import (
+    AGENT_HZ,
+    CALLER_HZ,
+    RING_HZ,
+    AsteriskNode,
+    Hold,
+    Key,
+    Rig,
+    Track,
+    Voice,
+    processes,
+    tones,
+    voice_of,
+)
 from tests.rig.sipp import tone
 
 CALLER, AGENT, WHISPER = CALLER_HZ, AGENT_HZ, 1700
@@ -163,3 +178,16 @@ def test_misalignment_is_seen() -> None:
         tones.misalignment(left, 440, made((440, 4.0)), 440)
     lost = made((440, 0.5), *second, (440, 0.2), *second, *second)
     assert tones.unevenness(lost, 440) == pytest.approx(200, abs=11)
+
+
+def test_a_small_filesystem_for_recordings(make_node: NodeFactory) -> None:
+    """It is as small as asked for, Asterisk's own, and gone with the node."""
+    node = make_node(dialplan={"extensions.conf": DIALPLAN})
+    node.limit_recordings(400_000)
+    room = os.statvfs(node.recordings)
+    assert 0 < room.f_blocks * room.f_frsize <= 400_000 + room.f_frsize
+    assert node.recordings.stat().st_uid == processes.UNPRIVILEGED_ID
+    assert node.recordings.stat().st_mode & 0o7777 == 0o2770
+    node.close()
+    assert not node.recordings.exists()
+    assert str(node.recordings) not in Path("/proc/mounts").read_text()
