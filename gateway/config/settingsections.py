@@ -360,7 +360,7 @@ class Recording(Section):
     )
     min_free_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         10,
-        description="Free room of the spool's filesystem in per cent below which new calls are not recorded; 100: none is.",
+        description="Free room of the spool's filesystem in per cent below which no new call is recorded; 100: never.",
     )
     poll_seconds: Annotated[Seconds, Field(ge=0.05, le=60)] = Field(
         0.5, description="Seconds between two looks into the spool."
