@@ -21,6 +21,10 @@ _ENTRIES = {"DM_IN": "cid", "DM_OUT": "to"}
 """Our event that begins a call, and where it names the person."""
 
 
+class Overtaken(Exception):
+    """Somebody was erased after the tombstones were read: what was made meanwhile may name them."""
+
+
 class Forgotten:
     """The tombstones, as they were read last; `load` before the first question. Without a key ring erased persons are
     known by their calls only, not by their numbers."""
@@ -50,10 +54,11 @@ class Forgotten:
                 stones = await forgetting.tombstones(connection, None)
         self._stones, self._stamp = stones, stamp
 
-    async def is_current(self, tx: store.Transaction) -> bool:
-        """Whether nobody was erased since `load`; until the end of `tx` nobody will be."""
+    async def hold(self, tx: store.Transaction) -> None:
+        """Until the end of `tx` nobody is erased. Raises Overtaken when somebody was since `load`: then roll back."""
         await forgetting.hold_off(tx)
-        return await forgetting.stamp(tx) == self._stamp
+        if await forgetting.stamp(tx) != self._stamp:
+            raise Overtaken
 
     def pseudonym(self, facts: calls.CallFacts) -> str | None:
         """What must stand for the person of this call, None when they are not erased."""

@@ -258,9 +258,7 @@ class Tracker:
             return False
         self._fold(touched.values(), work)
         await self._file(work)
-        while not await self._with_patience(lambda: self._write(work)):
-            await self._learn_of_erasures(work)
-            await self._file(work)
+        await self._with_patience(lambda: self._write_or_learn(work))
         self._settle(touched.values(), work)
         return is_more
 
@@ -447,9 +445,17 @@ class Tracker:
         async with self._database.read() as connection:
             return await stored_receipts.of_calls(connection, ids)
 
+    async def _write_or_learn(self, work: _Work) -> None:
+        while True:
+            try:
+                return await self._write(work)
+            except forgotten.Overtaken:
+                await self._learn_of_erasures(work)
+                await self._file(work)
+
     async def _learn_of_erasures(self, work: _Work) -> None:
         if self._erased is not None:
-            await self._with_patience(self._erased.load)
+            await self._erased.load()
         for call, _ in work.changed:
             if call.saved is None:
                 # Counted by the number, by which the stored calls of the person are no longer found.
@@ -479,12 +485,12 @@ class Tracker:
             saved = await stored_calls.saved(connection, ids)
             return saved, await stored_calls.history_of_callers(connection, asked) if asked else {}
 
-    async def _write(self, work: _Work) -> bool:
-        """False: somebody was erased meanwhile, and nothing was written."""
+    async def _write(self, work: _Work) -> None:
+        """Raises Overtaken: somebody was erased meanwhile, and nothing was written."""
         events = [event for filed in work.filed for event in filed.events]
         async with self._database.begin() as tx:
-            if self._erased is not None and not await self._erased.is_current(tx):
-                return False
+            if self._erased is not None:
+                await self._erased.hold(tx)
             if work.batch is not None:
                 place = stored_journal.Position(work.file_id, work.batch.end)
                 await stored_journal.set_progress(tx, self._node, place, self.last_row_us)
@@ -504,7 +510,6 @@ class Tracker:
                 await self._keep_receipts(tx, work.receipts)
             if work.pseudonyms and self._erased is not None:
                 await self._erased.remember(tx, work.pseudonyms, self._now_us())
-        return True
 
     async def _keep_receipts(self, tx: store.Transaction, made: Sequence[stored_receipts.Signed]) -> None:
         if self._signer is not None:
