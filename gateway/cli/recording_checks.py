@@ -48,7 +48,7 @@ async def keys(settings: Settings, database: store.Database, *, is_wanted: bool)
         ]
     if problems:
         advice = "put the missing keys back from your copy: without them these recordings can never be opened"
-        return [fail(check, one, advice) for one in problems]
+        return [fail(check, one, advice) for one in problems.values()]
     if ring is None:
         return [_no_ring(check)] if is_wanted else []
     return list(_ring(settings, ring, sum(usage.values())))

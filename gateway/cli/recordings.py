@@ -244,7 +244,7 @@ async def _verify(settings: Settings, ring: keyring.KeyRing | None) -> tuple[int
     async with context.database(settings) as database:
         async with database.read() as connection:
             said = await stored.ring_problems(connection, ring)
-        problems += [{"recording_id": "-", "problem": one} for one in said]
+        problems += [{"recording_id": "-", "problem": one} for one in said.values()]
         last: stored.Recording | None = None
         while True:
             async with database.read() as connection:

@@ -1,7 +1,7 @@
 """The key ring and the signing key as they are found at the start: what is wrong with them is said then, never later.
 
-Whatever is wrong, the daemon starts and calls go on, unrecorded: nothing may be recorded that cannot be opened again,
-or whose consent cannot be proved.
+Whatever is wrong, the daemon starts and calls go on: unrecorded, where what is recorded could not be opened again or
+its consent could not be proved. An older key that the ring lacks is said, but new recordings do not need it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ class Keys:
     ring: keyring.KeyRing | None = None
     signer: signatures.Signer | None = None
     problems: tuple[str, ...] = ()
-    """Why nothing can be recorded although somebody meant to; empty on a node without a ring that never recorded."""
+    """What is wrong, in sentences; empty on a node without a ring that never recorded."""
+    may_record: bool = True
+    """No problem concerns new recordings."""
 
     @property
     def recording_ring(self) -> keyring.KeyRing | None:
         """The ring, if new recordings may be made with it."""
-        return None if self.problems else self.ring
+        return self.ring if self.may_record else None
 
     @property
     def problem(self) -> str:
@@ -39,12 +41,15 @@ async def find(chosen: settings.Settings, database: store.Database, *, signs: bo
     """Read both, and try the ring on what is stored; `signs`: this process makes receipts. Raises StoreError."""
     problems: list[str] = []
     ring = _ring(chosen, problems)
-    async with database.read() as connection:
-        problems += await recordings.ring_problems(connection, ring)
     signer = _signer(chosen, problems, is_needed=ring is not None) if signs else None
+    async with database.read() as connection:
+        unopened = await recordings.ring_problems(connection, ring)
+    # Another key under an id that the ring has: nobody knows which of the two is the right one.
+    may_record = not problems and (ring is None or not ring.ids & unopened.keys())
+    problems += unopened.values()
     for problem in problems:
         _log.error("key ring or signing key not usable", reason=problem)
-    return Keys(ring, signer, tuple(problems))
+    return Keys(ring, signer, tuple(problems), may_record=may_record)
 
 
 def _ring(chosen: settings.Settings, problems: list[str]) -> keyring.KeyRing | None:

@@ -285,17 +285,18 @@ async def key_usage(connection: store.Connection) -> dict[str, int]:
     return dict(sorted(usage.items()))
 
 
-async def ring_problems(connection: store.Connection, ring: keyring.KeyRing | None) -> list[str]:
-    """What a ring cannot open, in sentences: to be said at start and by `doctor`. Tries one key of each id."""
-    problems = []
+async def ring_problems(connection: store.Connection, ring: keyring.KeyRing | None) -> dict[str, str]:
+    """What a ring cannot open, a sentence by id of the key: to be said at start and by `doctor`. Tries one key of each
+    id."""
+    problems = {}
     for key_id, count in (await key_usage(connection)).items():
         if ring is None:
-            problems.append(f"{count} recordings are locked by key '{key_id}', and there is no key ring")
+            problems[key_id] = f"{count} recordings are locked by key '{key_id}', and there is no key ring"
             continue
         try:
             await _try_one(connection, ring, key_id)
         except keyring.KeyMissing as error:
-            problems.append(f"{count} recordings cannot be opened: {error}")
+            problems[key_id] = f"{count} recordings cannot be opened: {error}"
     return problems
 
 

@@ -184,7 +184,7 @@ async def test_without_a_ring_calls_go_on_unrecorded(site: Site, which: str, rou
 
 
 async def test_a_ring_that_lacks_a_key_is_said_at_the_start(site: Site) -> None:
-    """R33: with the number of recordings it concerns; the right ring mends it."""
+    """R33: with the number of recordings it concerns; new ones are made with the key that is there."""
     await site.apply(RECORDED)
     await lock(site, KEYS)
     site.keys.write_text(keyring.new_line("2027-01"))
@@ -192,8 +192,22 @@ async def test_a_ring_that_lacks_a_key_is_said_at_the_start(site: Site) -> None:
         found = await site.check()
         assert not found["well"]
         assert found["summary"].startswith("1 recordings cannot be opened: key '2026-11' is not in the ring")
-        assert "DM_CM" not in await site.plan()
         assert any("key ring or signing key not usable" in line and "2026-11" in line for line in site.said)
+        assert "DM_CM" in await site.plan()
+        put(site, audio.tone(440, 1.0))
+        await file_call(site)
+        await site.until_check({"stored": 1, "recorded": True})
+        assert (await site.metrics())["dialmark_recording_problem"] == 1
+
+
+async def test_another_key_under_the_same_id_stops_recording(site: Site) -> None:
+    """R33: nobody knows which of the two is right; the right ring mends it, and what waited is stored."""
+    await site.apply(RECORDED)
+    await lock(site, KEYS)
+    site.keys.write_text(keyring.new_line(KEYS.split()[0]))
+    async with site.running():
+        assert "1 recordings cannot be opened: key '2026-11' of the ring" in (await site.check())["summary"]
+        assert "DM_CM" not in await site.plan()
         put(site, audio.tone(440, 1.0))
         await file_call(site)
         await site.until_check({"waiting": 1})
@@ -205,12 +219,6 @@ async def test_a_ring_that_lacks_a_key_is_said_at_the_start(site: Site) -> None:
     async with site.running():
         await site.until_check({"stored": 1, "recorded": True})
         assert "DM_CM" in await site.plan()
-
-
-async def test_another_key_under_the_same_id_is_found(site: Site) -> None:
-    await lock(site, keyring.new_line("2026-11"))
-    async with site.running():
-        assert "1 recordings cannot be opened: key '2026-11' of the ring" in (await site.check())["summary"]
 
 
 @pytest.mark.parametrize("what", ["readable by others", "no key", "no folder"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway import store
@@ -12,8 +14,8 @@ NOW = examples.NOON + 3600 * examples.SECOND
 KEY = keyring.Wrapped("2026", b"x" * 60)
 
 
-def recording(number: int, **changes: object) -> recordings.Recording:
-    values: dict[str, object] = {
+def recording(number: int, **changes: Any) -> recordings.Recording:
+    values: dict[str, Any] = {
         "recording_id": f"rec-{number}",
         "call_id": examples.call_id(number),
         "node": "node-1",
@@ -27,7 +29,7 @@ def recording(number: int, **changes: object) -> recordings.Recording:
         "digest": "d",
         "created_us": NOW,
     }
-    return recordings.Recording(**(values | changes))  # type: ignore[arg-type]
+    return recordings.Recording(**(values | changes))
 
 
 async def store_of(database: store.Database, *made: recordings.Recording) -> None:
