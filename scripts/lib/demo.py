@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import random
 import re
+import shutil
 import signal
 import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +35,7 @@ CARRIERS = {"carrier-a": Address("127.0.0.2", 5070)}
 PHONES = ("desk-1", "desk-2")
 RECORD_SECONDS = 10.0
 PROMPT_SECONDS = 60.0
+CLEAR_SECONDS = 10.0
 TONE_HZ = 700
 PAUSE_SECONDS = (3.0, 9.0)
 # Into the question, which need not be heard to its end.
@@ -552,15 +554,26 @@ async def demo(*, once: bool) -> int:
         # Ctrl-C, or SIGTERM. After the calls that is how it ends.
         if not last:
             raise
+    except RuntimeError:
+        # Ctrl-C reaches the phones too, and one of them may be missed before we are told.
+        if not task.cancelling():
+            raise
+        raise asyncio.CancelledError from None
     finally:
-        await close(daemon.stop, node.close)
+        # Without an await: a cancellation that is under way would cut it off.
+        daemon.stop()
+        node.close()
+        clear(node.folder)
     say(last)
     return code
 
 
-async def close(*stops: Callable[[], None]) -> None:
-    for one in stops:
-        await asyncio.to_thread(one)
+def clear(folder: Path) -> None:
+    """Remove it; a speech program whose daemon was just killed may still write into it for a moment."""
+    deadline = time.monotonic() + CLEAR_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def main() -> int:

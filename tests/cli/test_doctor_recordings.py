@@ -88,8 +88,10 @@ class Site:
 @pytest.fixture
 def site(operator: Operator) -> Iterator[Site]:
     apart = Path(tempfile.mkdtemp(prefix="dialmark-", dir=OTHER_FILESYSTEM))
-    yield Site(operator, apart)
-    shutil.rmtree(apart)
+    try:
+        yield Site(operator, apart)
+    finally:
+        shutil.rmtree(apart)
 
 
 def test_all_is_well(site: Site) -> None:
