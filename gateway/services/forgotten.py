@@ -34,25 +34,32 @@ class Forgotten:
         self._ring = ring
         self._stones = forgetting.Tombstones()
         self._stamp: tuple[int, int] | None = None
-        self._is_without_key = False
+        self._why_blind: str | None = None
 
     @property
     def knows_nobody(self) -> bool:
         return not self._stones.by_call and not self._stones.by_digest
 
+    @property
+    def is_blind(self) -> bool:
+        """There are tombstones, and the key to compare numbers with them is missing."""
+        return self._why_blind is not None
+
     async def load(self) -> None:
         """Reads them again. Raises StoreUnavailable."""
+        why = None
         async with self._database.read() as connection:
             stamp = await forgetting.stamp(connection)
             try:
                 stones = await forgetting.tombstones(connection, self._ring)
-                self._is_without_key = False
             except keyring.KeyMissing as error:
-                if not self._is_without_key:
-                    log.error("erased persons are known by their calls only", error=str(error))
-                self._is_without_key = True
+                why = str(error)
                 stones = await forgetting.tombstones(connection, None)
-        self._stones, self._stamp = stones, stamp
+        if stamp[0] > 0 and not stones.by_digest:
+            why = why or "there is no key ring"
+        if why is not None and why != self._why_blind:
+            log.error("erased persons are known by their calls only", reason=why)
+        self._stones, self._stamp, self._why_blind = stones, stamp, why
 
     async def hold(self, tx: store.Transaction) -> None:
         """Until the end of `tx` nobody is erased. Raises Overtaken when somebody was since `load`: then roll back."""
@@ -71,17 +78,34 @@ class Forgotten:
         if self.knows_nobody:
             return lines
         for row in rows:
-            if (key := _ENTRIES.get(row.user_event)) is not None:
-                number = records.e164(row.data.get(key, ""))
-                if self._stones.pseudonym_of(row.data.get("i", ""), number, rows[0].at_us) is not None:
+            if row.user_event in _ENTRIES:
+                call_id, number = _entry(row)
+                if self._stones.pseudonym_of(call_id, number, rows[0].at_us) is not None:
                     digits = erasure.spellings(number) if number else ()
                     return b"\n".join(erasure.masked_line(line, digits) for line in lines.split(b"\n"))
         return lines
+
+    def is_named(self, call_id: str, number: str | None, started_us: int) -> bool:
+        """Whether this call's number (E.164 with `+`, or what stands for it) is that of an erased person."""
+        if self.knows_nobody or number is None or not number.startswith("+"):
+            return False
+        return self._stones.pseudonym_of(call_id, number, started_us) is not None
+
+    def is_entry_of_erased(self, row: Row) -> bool:
+        """Whether a journal row begins a call of an erased person and still says so."""
+        if self.knows_nobody or row.user_event not in _ENTRIES:
+            return False
+        return self.is_named(*_entry(row), row.at_us)
 
     async def remember(self, tx: store.Transaction, filed: Iterable[tuple[str, str]], now_us: int) -> None:
         """Notes calls (id and pseudonym) that were recognised by the number: what is kept of them names it no more."""
         new = [(call_id, pseudonym) for call_id, pseudonym in filed if call_id not in self._stones.by_call]
         await forgetting.remember(tx, new, now_us=now_us)
+
+
+def _entry(row: Row) -> tuple[str, str | None]:
+    """Call id and number of the person."""
+    return row.data.get("i", ""), records.e164(row.data.get(_ENTRIES[row.user_event], ""))
 
 
 def person(facts: calls.CallFacts) -> str | None:

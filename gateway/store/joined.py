@@ -10,7 +10,7 @@ it is read. Events carry the record as it was filed: there both lists are empty.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from gateway import store
@@ -33,6 +33,19 @@ async def texts(connection: store.Connection, rows: Sequence[calls.CallRow]) -> 
     """The same as JSON texts; of a call without recordings the stored text itself, which is not parsed."""
     found = await _found(connection, rows)
     return [_text(row.record, found.get(row.call_id)) for row in rows]
+
+
+async def export(database: store.Database, asked: calls.CallFilter) -> AsyncIterator[str]:
+    """All matching records as JSON texts, newest first, page by page in memory."""
+    after: calls.Cursor | None = None
+    while True:
+        async with database.read() as connection:
+            page = await calls.list_calls(connection, asked, after=after, limit=calls.PAGE_SIZE)
+            found = await texts(connection, page.calls)
+        for text in found:
+            yield text
+        if (after := page.next) is None:
+            return
 
 
 def _text(record: str, found: Mapping[str, Any] | None) -> str:
