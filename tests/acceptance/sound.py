@@ -139,7 +139,7 @@ def told(track: Track) -> list[str]:
 
 def monitors(stage: Stage, record: dict[str, Any]) -> list[str]:
     """Journal rows that show a recording of this call begin."""
-    rows_of_call = [row for row in stage.journal().splitlines() if record["linked_id"] in row]
+    rows_of_call = [row for row in stage.journal().splitlines() if f'"{record["linked_id"]}"' in row]
     return [row for row in rows_of_call if "MixMonitor" in row and "APP_START" in row]
 
 

@@ -27,7 +27,8 @@ RECORD_SECONDS = 10.0
 CLOSED = "closed"
 
 Record = dict[str, Any]
-Settings = Mapping[str, Mapping[str, str | int | float | bool]]
+Value = str | int | float | bool | list[str]
+Settings = Mapping[str, Mapping[str, Value]]
 
 
 def new_ring_line(name: str) -> str:
@@ -69,7 +70,7 @@ class Daemon:
         self.ring_file = self.state / "vault.keys"
         self.own_prompts = self.state / "prompts"
         self.log_file = node.folder / "daemon.log"
-        self._settings: dict[str, dict[str, str | int | float | bool]] = self._own_settings()
+        self._settings: dict[str, dict[str, Value]] = self._own_settings()
         self._process: subprocess.Popen[bytes] | None = None
         self.state.mkdir(mode=0o750, exist_ok=True)
         if records:
@@ -103,7 +104,7 @@ class Daemon:
         self.config.touch(mode=0o640)
         self.config.write_text(text)
 
-    def _own_settings(self) -> dict[str, dict[str, str | int | float | bool]]:
+    def _own_settings(self) -> dict[str, dict[str, Value]]:
         node = self.node
         return {
             "node": {"name": self.name},

@@ -158,17 +158,12 @@ class Headset:
 
         An empty track when nothing was.
         """
-        playing: array[int] = array("h")
-        start = 0.0
-        for at, payload_type, payload in self._packets():
-            if payload_type not in _CODECS:
-                continue
-            start = start or at
-            gap = at - start - len(playing) / tones.RATE
-            if gap > JITTER_SECONDS:
-                playing.extend(array("h", bytes(2 * round(gap * tones.RATE))))
-            playing.extend(tones.linear(payload, _CODECS[payload_type]))
-        return Track(playing, start)
+        return _played(self._packets())
+
+    def latest(self, seconds: float) -> Track:
+        """The end of it: about as much as was heard in so many seconds up to the last packet."""
+        packets = self._packets()
+        return _played([one for one in packets if one[0] > packets[-1][0] - seconds])
 
     def keys_heard(self) -> int:
         """How many packets of key presses arrived: none should ever reach the other side of a call."""
@@ -223,6 +218,20 @@ class Headset:
             if place <= len(data):
                 found.append((at, payload_type, data[place - length : place]))
         return found
+
+
+def _played(packets: Sequence[tuple[float, int, bytes]]) -> Track:
+    playing: array[int] = array("h")
+    start = 0.0
+    for at, payload_type, payload in packets:
+        if payload_type not in _CODECS:
+            continue
+        start = start or at
+        gap = at - start - len(playing) / tones.RATE
+        if gap > JITTER_SECONDS:
+            playing.extend(array("h", bytes(2 * round(gap * tones.RATE))))
+        playing.extend(tones.linear(payload, _CODECS[payload_type]))
+    return Track(playing, start)
 
 
 def _bound(host: str) -> tuple[socket.socket, Address]:
