@@ -197,7 +197,7 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
             if tale.message_consent_at_us is None
             else consent.given(tale.message_consent, tale.message_consent_at_us)
         ),
-        pauses=tuple(tale.pauses),
+        pauses=tale.pauses,
     )
 
 

@@ -161,7 +161,7 @@ class Story:
         self.plan = _NOTHING
         self.plan_at_us: int | None = None
         self.action = ""
-        self.exhausted_us: list[int] = []
+        self.exhausted_us: tuple[int, ...] = ()
         """When the steps were through; again after each further round."""
         self.was_handed_back = False
         self.consent = _NOTHING
@@ -172,7 +172,7 @@ class Story:
         """Of the message that the caller left."""
         self.message_at_us = 0
         self.wants_callback = False
-        self.pauses: list[tuple[int, int | None]] = []
+        self.pauses: tuple[tuple[int, int | None], ...] = ()
         """When the agent's key stopped the recording, and when it went on; None = never."""
         self.steps: list[Step] = []
         self.channels: list[Channel] = []
@@ -210,34 +210,27 @@ class Story:
     def heard(self, until_us: int) -> list[tuple[int, int]]:
         """When a waiting caller did not sit in silence: prompts, ringing (from the first step of a round to its end, or
         by the ring class), music, and their own message."""
+        ends = self.exhausted_us
         spans = [
-            (start, until_us if end is None else end)
-            for start, end in ((step.at_us, self._round_end(step.at_us)) for step in self.steps)
+            (step.at_us, until_us if not ends else next((at for at in ends if at >= step.at_us), until_us))
+            for step in self.steps
         ]
         if self.message_seconds:
             spans.append((self.message_at_us - self.message_seconds * _SECOND, self.message_at_us))
         if self._streams or self._streams_open:
-            for what in Played:
-                spans += self._played(until_us, what)
+            spans += self._played(until_us, None)
         return spans
 
-    def _round_end(self, start_us: int) -> int | None:
-        return next((at_us for at_us in self.exhausted_us if at_us >= start_us), None)
-
-    def _played(self, until_us: int, wanted: Played) -> list[tuple[int, int]]:
+    def _played(self, until_us: int, wanted: Played | None) -> list[tuple[int, int]]:
+        """Streams that the caller heard, of one kind or all. Files count on the caller's own channel only."""
         if not self._streams and not self._streams_open:
             return []
-        ended = [
+        streams = [*self._streams, *((what, caller, start, until_us) for what, caller, start in self._streams_open)]
+        return [
             (start, end)
-            for what, caller, start, end in self._streams
-            if what is wanted and (caller or what is not Played.FILE)
+            for what, caller, start, end in streams
+            if (wanted is None or what is wanted) and (caller or what is not Played.FILE)
         ]
-        going = [
-            (start, until_us)
-            for what, caller, start in self._streams_open
-            if what is wanted and (caller or what is not Played.FILE)
-        ]
-        return ended + going
 
     def take_mark(self, row: Row) -> None:
         """A user event of ours on the caller's channel."""
@@ -305,9 +298,9 @@ class Story:
         is_paused = bool(self.pauses) and self.pauses[-1][1] is None
         said = row.data.get("r")
         if said == _PAUSED and not is_paused:
-            self.pauses.append((row.at_us, None))
+            self.pauses += ((row.at_us, None),)
         elif said == _RESUMED and is_paused:
-            self.pauses[-1] = (self.pauses[-1][0], row.at_us)
+            self.pauses = (*self.pauses[:-1], (self.pauses[-1][0], row.at_us))
 
     def _take_miss(self, row: Row) -> None:
         number = row.data.get("s", "")
@@ -320,7 +313,7 @@ class Story:
     def _take_action(self, row: Row) -> None:
         action = row.data.get("a", "")
         if action == "exhausted":
-            self.exhausted_us.append(row.at_us)
+            self.exhausted_us += (row.at_us,)
         elif action == "callback":
             self.wants_callback = True
         elif action == "voicemail":
