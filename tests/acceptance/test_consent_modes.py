@@ -219,3 +219,9 @@ def heard(call: Asked, case: Case) -> None:
         ringing, talking = call.heard.first(RING_HZ), call.heard.first(AGENT_HZ)
         assert ringing is not None and talking is not None
         assert call.heard.longest_silence(ringing, talking) < 400
+
+
+def test_the_vault_is_whole(played: Played) -> None:
+    """`dialmark recordings verify` finds every recording of these calls, and every receipt, as it was written."""
+    [site] = {id(call.site): call.site for call in played.values() if isinstance(call, Asked)}.values()
+    site.daemon.run("recordings", "verify")
