@@ -115,6 +115,10 @@ class Headset:
         """Say nothing; keys are sent all the same."""
         self._say(f"mute {'on' if is_on else 'off'}")
 
+    def hush(self, is_on: bool) -> None:
+        """Send silence, as a phone does whose owner listens."""
+        self._say(f"hush {'on' if is_on else 'off'}")
+
     def ended(self) -> None:
         """For a party without a trace: the call is over."""
         self._say("ended")

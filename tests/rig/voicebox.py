@@ -76,7 +76,7 @@ class Mouth:
         self._sequence, self._stamp = int.from_bytes(os.urandom(2), "big") // 2, 0
         self._phase = 0.0
         self.peer: tuple[str, int] | None = None
-        self.is_muted = False
+        self.is_muted = self.is_hushed = False
         self.due: float | None = None
         """When the next packet goes out, seconds since the epoch; ``None`` while no call is up."""
 
@@ -119,7 +119,8 @@ class Mouth:
                 self._event_stamp = self._stamp
             self._send(EVENT_TYPE, event, self._event_stamp, is_first=number == 1)
         elif not self.is_muted and self._hertz:
-            self._send(self._type, bytes(map(self._encode, samples)), self._stamp)
+            said = [0] * PACKET_SAMPLES if self.is_hushed else samples
+            self._send(self._type, bytes(map(self._encode, said)), self._stamp)
         self._stamp += PACKET_SAMPLES
 
     def _samples(self, at: float) -> list[int]:
@@ -261,6 +262,8 @@ def obey(line: str, mouth: Mouth, log: Log) -> None:
         log.write(float(rest[0]), "answered")
     elif word == "mute":
         mouth.is_muted = rest == ["on"]
+    elif word == "hush":
+        mouth.is_hushed = rest == ["on"]
     elif word == "ended":
         mouth.ended()
         log.write(time.time(), "ended")
