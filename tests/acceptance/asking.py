@@ -208,11 +208,20 @@ async def _play(made: Site, ways: Mapping[str, Way], prepare: Prepare) -> Played
         finally:
             made.daemon.start()
         await made.daemon.until_ready()
-        for call in played.values():
-            if isinstance(call, Asked):
-                call.record = await stage.record_of(call.caller)
+        played = {which: await _with_record(stage, call) for which, call in played.items()}
         await asyncio.to_thread(wait_until, lambda: not sound.spooled(stage), 20, "an empty spool")
     return played
+
+
+async def _with_record(stage: Stage, call: Asked | BaseException) -> Asked | BaseException:
+    """One that has none is that call's failure alone."""
+    if isinstance(call, Asked):
+        try:
+            call.record = await stage.record_of(call.caller)
+        except TimeoutError as error:
+            error.add_note("\n".join(row for row in stage.journal().splitlines() if call.caller.call_id in row))
+            return error
+    return call
 
 
 async def _all(stage: Stage, ways: Mapping[str, Way]) -> dict[str, Asked | BaseException]:
@@ -245,7 +254,7 @@ async def _call(stage: Stage, way: Way, caller: Caller) -> Asked:
     if way.leaves is not None and way.is_early:
         caller.cancel()
         await caller.final()
-    else:
+    if caller.status == 200:
         caller.hang_up()
     return Asked(stage.site, caller, during)
 

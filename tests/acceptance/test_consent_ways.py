@@ -25,7 +25,7 @@ OWN = {
     ("consent_opt_in", "ko"): Tone(HERTZ["ko opt-in"]),
     ("consent_announce", "en"): Tone(HERTZ["en"]),
     ("consent_announce", "fr"): Tone(HERTZ["fr"], 5.0),
-    ("agent_told", "ru"): Tone(HERTZ["told"]),
+    ("agent_told", "ru"): Tone(HERTZ["told"], 2.5),
 }
 SPOKEN = {"ko": HERTZ["ko"]}
 READY = [*OWN, ("consent_announce", "ko")]
