@@ -63,11 +63,18 @@ def build(
         "key": said.key,
         "prompt_id": said.prompt_id,
         "prompt_version": said.version,
-        "played_as": None if said.prompt_id is None else "early_media" if said.early_media else "after_answer",
+        "played_as": _played_as(said),
         "announcement_in_recording": said.recorded_announcement and said.allows_recording,
         "at": timestamp(said.at_us),
         "rows": [_row(row) for row in showing(facts, rows, what)],
     }
+
+
+def _played_as(said: consent.Given) -> str | None:
+    """None where nothing was played, although a prompt may be named: the one that failed."""
+    if said.prompt_id is None or said.result is consent.Result.PROMPT_FAILED:
+        return None
+    return "early_media" if said.early_media else "after_answer"
 
 
 def showing(facts: calls.CallFacts, rows: Iterable[Row], what: str = TALK) -> list[Row]:

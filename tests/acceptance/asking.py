@@ -267,4 +267,4 @@ async def _until_talking(caller: Caller, seconds: float = 30.0) -> None:
             latest = caller.headset.latest(0.1)
             if since is None and latest.share(*voice_of(AGENT_HZ)) > 0.9:
                 since = latest.start
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)

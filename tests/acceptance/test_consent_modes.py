@@ -182,7 +182,8 @@ def proven(call: Asked, case: Case) -> None:
     assert {name: receipt[name] for name in same} == {name: call.consent[name] for name in same}
     assert (receipt["prompt_id"], receipt["prompt_version"]) == (case.prompt_id, version_of(case.prompt_id))
     assert receipt["recording_allowed"] is case.is_recorded
-    assert receipt["played_as"] == ("after_answer" if case.prompt_id else None)
+    was_played = case.prompt_id is not None and case.result != "prompt_failed"
+    assert receipt["played_as"] == ("after_answer" if was_played else None)
     kinds = [row["event"] or row["application"] for row in receipt["rows"]]
     assert [kind for kind in kinds if kind in ("DM_IN", "DM_CONSENT", "MixMonitor")] == [
         "DM_IN",

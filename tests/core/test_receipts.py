@@ -117,6 +117,7 @@ def test_the_receipt_holds_what_shows_it_and_no_person() -> None:
 def test_early_media_and_silence_are_told_apart() -> None:
     assert receipt(f"m=announce&r=granted&p=consent_announce.en&v={VERSION}&e=1")["played_as"] == "early_media"
     assert receipt("m=opt_in&r=prompt_failed")["played_as"] is None
+    assert receipt(f"m=opt_in&r=prompt_failed&p=consent_opt_in.en&v={VERSION}")["played_as"] is None
     assert receipts.build(journals.facts("answered_caller_ends"), [], node="n1") is None
 
 
