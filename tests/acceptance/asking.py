@@ -263,8 +263,10 @@ async def _until_talking(caller: Caller, seconds: float = 30.0) -> None:
     """As `Headset.until_talk`, but it looks at little and seldom: many callers listen at once."""
     since: float | None = None
     async with asyncio.timeout(seconds):
-        while since is None or caller.headset.latest(0.1).end < since + TALK_SECONDS:
+        while True:
             latest = caller.headset.latest(0.1)
             if since is None and latest.share(*voice_of(AGENT_HZ)) > 0.9:
                 since = latest.start
+            if since is not None and latest.end >= since + TALK_SECONDS:
+                return
             await asyncio.sleep(0.1)
