@@ -1,4 +1,4 @@
-"""R91: nobody took the call, or it is after hours: a caller waits with music, wants a call back, or leaves a message."""
+"""R91: nobody took the call, or it is after hours: callers wait with music, want a call back, or leave a message."""
 
 from __future__ import annotations
 
