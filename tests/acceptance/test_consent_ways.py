@@ -24,7 +24,7 @@ OWN = {
     ("consent_opt_in", "ru"): Tone(HERTZ["ru opt-in"]),
     ("consent_opt_in", "ko"): Tone(HERTZ["ko opt-in"]),
     ("consent_announce", "en"): Tone(HERTZ["en"]),
-    ("consent_announce", "fr"): Tone(HERTZ["fr"], 5.0),
+    ("consent_announce", "fr"): Tone(HERTZ["fr"], 15.0),
     ("agent_told", "ru"): Tone(HERTZ["told"], 2.5),
 }
 SPOKEN = {"ko": HERTZ["ko"]}
