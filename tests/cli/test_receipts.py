@@ -245,6 +245,13 @@ def test_a_replay_from_the_unmasked_journal_brings_nobody_back(signed: Signed, o
         assert served.CALLER_NUMBER not in json.dumps(after)
         assert [one["caller"]["number"] for one in after] == [one["caller"]["number"] for one in erased]
         assert [one["outcome"] for one in after] == [one["outcome"] for one in before]
+        assert [one["caller"]["calls_before"] for one in after] == [1, 0], "still one caller with two calls"
+    signed.change("DELETE FROM calls WHERE call_id = :call", call=after[0]["call_id"])
+    later = operator.folder / "later.csv"
+    later.write_bytes(served.text_of(["message_left"]))
+    operator("replay", later, "--write")
+    again = operator("calls", "list", "--format", "json").json
+    assert [one["caller"]["calls_before"] for one in again] == [1, 0], "the other one is found by the pseudonym"
     assert len(signed.rows("receipts")) == 2
     assert all(row["salt"] is None for row in signed.rows("receipts"))
     assert "0 new, 0 changed, 2 same" in operator("replay", backup, "--write").out

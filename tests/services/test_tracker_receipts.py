@@ -242,6 +242,25 @@ async def test_a_call_that_was_not_read_yet_is_recognised_by_its_number(desk: De
     assert set(known) == {served.granted(number).call_id for number in (0, 1, 2)}
 
 
+async def test_raw_rows_that_are_kept_of_an_erased_persons_call_are_masked(desk: Desk) -> None:
+    """The call is up and was not read yet when the person was erased; its rows are kept until it is over."""
+    desk.write(served.granted(0).text)
+    await desk.read()
+    desk.now_us = served.BEGIN_US + 4_000_000_000
+    await erase(desk)
+    lines = served.granted(1).text.splitlines(keepends=True)
+    for line in lines[:-3]:
+        desk.write(line)
+        await desk.read()
+        assert served.CALLER_NUMBER not in await everything(desk)
+    assert await desk.open_rows() == len(lines) - 3
+    desk.crash()
+    desk.write(b"".join(lines[-3:]))
+    await desk.read()
+    first, second = await desk.records()
+    assert (second["state"], second["caller"]["number"]) == ("closed", first["caller"]["number"])
+
+
 async def test_who_calls_again_after_the_erasure_is_a_caller_like_any_other(desk: Desk) -> None:
     desk.write(served.granted(0).text)
     await desk.read()
