@@ -185,7 +185,7 @@ async def one_of_a_group_presses_1(on: Scene) -> None:
     await on.talks(caller)
     record = await on.end(caller)
     assert (on.outcomes(record), accepted(record)) == (["answered", "cancelled"], [True, None])
-    assert [m.method for m in other.messages if not m.is_sent and m.status is None] == ["INVITE", "CANCEL", "ACK"]
+    assert on.requests(other) == ["INVITE", "CANCEL", "ACK"]
     on.rang(caller)
 
 

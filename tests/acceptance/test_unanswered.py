@@ -113,7 +113,7 @@ async def who_does_not_want_to_wait(on: Scene) -> None:
     record = await on.end(caller)
     is_a_miss(record, "abandoned")
     assert on.outcomes(record) == ["no_answer", "abandoned"]
-    assert [m.method for m in phone.messages if not m.is_sent and m.status is None][-3:] == ["INVITE", "CANCEL", "ACK"]
+    assert on.requests(phone)[-3:] == ["INVITE", "CANCEL", "ACK"]
 
 
 # -- a call-back -------------------------------------------------------------------------------------------------
