@@ -29,6 +29,8 @@ BRACKET = 1.25
 STEP = 1.08
 PROBES_PER_SECOND = 20
 POLL_SECONDS = 0.005
+NAMED = 20
+"""Of the calls that `verify` finds wrong."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,8 @@ async def conservation(house: House, measured: report.Measured) -> None:
     """Figures of a run that lost a record are worth nothing."""
     found = await asyncio.to_thread(house.daemon.verify)
     wrong = sum(int(found[kind]) for kind in ("missing", "doubled", "invented"))
+    if wrong:
+        report.say(f"verify: {json.dumps(found | {'calls': found['calls'][:NAMED]})}")
     records = house.daemon.query("SELECT count(*) FROM calls WHERE state = 'closed'")[0][0]
     measured.figures["calls through Dialmark"] = house.full_calls
     measured.figures["records"] = records

@@ -93,7 +93,6 @@ def measure(*, quick: bool) -> report.Measured:
             _by_api(stored, effort.seeks, measured)
         measured.figures["encryption alone, MB/s"] = round(_encrypt_alone(folder))
         asyncio.run(_rewrap(folder, effort.keys, measured))
-    measured.figures["peak memory, MB"] = round(report.rss_mb())
     return measured
 
 
