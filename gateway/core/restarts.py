@@ -1,9 +1,9 @@
 """Notices in the journal that Asterisk was restarted, so that calls of the run before are known to be over.
 
 A unique id is `systemname-epoch.sequence`: the second in which the channel was made, and a count of channels that
-begins at 0 with each run of Asterisk. Within a run both rise together; in the journal their rows may be far out of order
-on a busy machine (by 114 channels, measured at 64 calls/s). So a count that is no higher tells of a new run only together
-with a second that is later. A clock that was set back over a restart hides it from the journal; AMI tells of it then.
+begins at 0 with each run of Asterisk. Within a run both rise together; in the journal their rows may be far out of
+order on a busy machine (by 114 channels, measured at 64 calls/s). So a count that is no higher tells of a new run only
+together with a second that is later. A clock that was set back over a restart hides it; AMI tells of it then.
 """
 
 from __future__ import annotations
