@@ -276,6 +276,17 @@ async def test_sides_that_begin_a_little_apart_are_aligned_at_their_end(house: H
     assert abs(audio.onset(left) - audio.onset(right)) <= 0.005
 
 
+async def test_the_frame_of_ringing_before_the_agent_is_left_silent(house: House) -> None:
+    """R17: nothing from ringing; Asterisk gives the agent's side one frame of it, and the caller's none."""
+    frame, rest = audio.tone(425, 0.02), audio.silence(1.0)
+    for side in ("caller", "agent"):
+        house.put(f"{CALL}.1-{side}.sln", frame + rest)
+    await house.step()
+    left, right = audio.channels(await house.mp3(await only(house)))
+    assert max(map(abs, left)) > 2_000
+    assert max(map(abs, right)) < 400
+
+
 async def test_a_side_that_broke_off_keeps_its_place(house: House) -> None:
     house.put(f"{CALL}.1-caller.sln", audio.tone(440, 3.0))
     house.put(f"{CALL}.1-agent.sln", audio.tone(1000, 1.0))
