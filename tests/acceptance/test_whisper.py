@@ -333,7 +333,7 @@ def site(make_node: NodeFactory) -> Iterator[Site]:
     speaking = {"prompts": {"engine": "command", "command": words.command()}}
     with sound.site(make_node, routing, *PROMPTS, phones=SCENES.phones(), settings=speaking) as made:
         # Whispers come on the shelf together.
-        wait_until(lambda: "/whisper-ru-" in made.node.cli("dialplan show"), 60, "whispers in the plan")
+        wait_until(lambda: "/whisper-en-" in made.node.cli("dialplan show"), 60, "whispers in the plan")
         yield made
 
 

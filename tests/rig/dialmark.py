@@ -129,7 +129,7 @@ class Daemon:
             "recording": {
                 "spool_dir": str(node.recordings),
                 "signing_key_file": str(self.state / "receipts.key"),
-                "settle_seconds": 0.3,
+                "settle_seconds": 0.6,
                 "poll_seconds": 0.1,
             },
         }
