@@ -40,6 +40,8 @@ UNREADABLE = "unreadable"
 """Folder in the spool for files that hold no sound; an administrator looks at them."""
 LOCK_NAME = ".recorder.lock"
 BACK_OFF_SECONDS = 5.0
+UNCLOSED_TIMES = 10
+"""So much longer a file rests that may not be closed yet; one whose Asterisk was killed never will be."""
 
 _ABOUT = {recording.Kind.TALK: documents.TALK, recording.Kind.VOICEMAIL: documents.MESSAGE}
 
@@ -316,8 +318,13 @@ class Recorder:
         return states
 
     def _rests(self, group: recording.Group, states: dict[str, _State]) -> bool:
-        settled_us = self._now_us() - round(self._pace.settle_seconds * 1_000_000)
-        return all(states[file.name].changed_us <= settled_us for file in group.files)
+        found = [states[file.name] for file in group.files]
+        wait = self._pace.settle_seconds
+        if any(state.size % recording.UNWRITTEN_BYTES == 0 for state in found):
+            # Nothing yet, or whole blocks only: a busy Asterisk may not have closed it, with sound still in its hands.
+            wait *= UNCLOSED_TIMES
+        settled_us = self._now_us() - round(wait * 1_000_000)
+        return all(state.changed_us <= settled_us for state in found)
 
     def _clean_up(self) -> None:
         """Drafts of a process that was killed."""

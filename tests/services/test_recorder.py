@@ -359,8 +359,24 @@ async def test_peaks_tell_both_sides(house: House) -> None:
     assert peaks["sides"] == [[62] * 10 + [0] * 10, [0] * 10 + [62] * 10]
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+async def test_a_file_that_may_not_be_closed_yet_rests_for_longer(house: House, blocks: int) -> None:
+    """A busy Asterisk closes its files late, and until then it has written whole blocks only."""
+    written = audio.tone(440, 10.0)[: blocks * recording.UNWRITTEN_BYTES]
+    for side in ("caller", "agent"):
+        house.put(f"{CALL}.1-{side}.sln", written)
+    house.now_us = NOON + 19 * SECOND
+    await house.step()
+    assert (await house.stored(), len(house.left())) == ([], 2)
+    for side in ("caller", "agent"):
+        house.put(f"{CALL}.1-{side}.sln", written + audio.tone(440, 1.0), ended_us=NOON + 17 * SECOND)
+    await house.step()
+    assert (await only(house)).duration_seconds == pytest.approx(1.0 + blocks * 2.048)
+
+
 async def test_files_without_any_sound_leave_no_recording(house: House) -> None:
     house.put_pair(seconds=0.0)
+    house.now_us = NOON + 21 * SECOND
     made = await house.step()
     assert (await house.stored(), house.left(), made.counts.empty) == ([], [], 1)
 
