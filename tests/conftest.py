@@ -29,6 +29,11 @@ for _name in [name for name in os.environ if name.startswith("DIALMARK_") and na
     del os.environ[_name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The demo's file takes more than a minute: begun first, nobody waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_demo.py")
+
+
 @pytest.fixture(autouse=True)
 def no_configuration_is_left_behind() -> Iterator[None]:
     """`dialmark --config FILE …`, run in this process, tells its commands of the file by the environment."""

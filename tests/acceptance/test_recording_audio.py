@@ -149,7 +149,7 @@ async def test_goes_on_over_a_hold(stage: Stage) -> None:
     # MP3 puts a tenth of a second of silence in front, and about as much behind.
     assert [one.seconds for one in talk.left.voice(CALLER_HZ)] == [pytest.approx(talk.left.seconds - 0.2, abs=0.2)]
     before, after = talk.right.voice(AGENT_HZ)
-    assert after.start - before.end == pytest.approx(back.start - away.end, abs=0.1)
+    assert after.start - before.end == pytest.approx(back.start - away.end, abs=0.2)
     assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
 
 
@@ -178,7 +178,7 @@ async def test_paused_by_the_agents_key(stage: Stage, is_up: bool) -> None:
     wanted = seconds_of(pause["to"]) - seconds_of(pause["from"])
     [left] = talk.left.silences(least=1.0)
     [right] = talk.right.silences(least=1.0)
-    assert left.seconds == pytest.approx(wanted, abs=0.1)
+    assert left.seconds == pytest.approx(wanted, abs=0.2)
     # On the agent's side the keys are silence too: the tone stops while one is pressed.
     assert left.start - 0.6 < right.start <= left.start + 0.05
     assert left.end - 0.05 <= right.end < left.end + 0.6
