@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import sys
 
-from bench import calls, dnipage, replay, report
+from bench import calls, calls_recorded, dnipage, replay, report, vault
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
-    parser.add_argument("name", choices=("calls", "replay", "dni"))
+    parser.add_argument("name", choices=("calls", "calls-recorded", "replay", "vault", "dni"))
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: minutes become seconds")
     parser.add_argument(
         "--postgres", metavar="URL", help="replay: an empty PostgreSQL database to catch up into as well"
@@ -19,6 +19,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.name == "calls":
         measured = asyncio.run(calls.measure(quick=options.quick))
+    elif options.name == "calls-recorded":
+        measured = asyncio.run(calls_recorded.measure(quick=options.quick))
+    elif options.name == "vault":
+        measured = vault.measure(quick=options.quick)
     elif options.name == "dni":
         measured = dnipage.measure(quick=options.quick)
     else:

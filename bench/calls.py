@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ BRACKET = 1.25
 STEP = 1.08
 PROBES_PER_SECOND = 20
 POLL_SECONDS = 0.005
+NAMED = 20
+"""Of the calls that `verify` finds wrong."""
 
 
 @dataclass(frozen=True)
@@ -77,42 +80,59 @@ async def measure(*, quick: bool) -> report.Measured:
     report.say("starting Asterisk and the daemon")
     async with House() as house:
         measured.figures["asterisk"] = house.node.installation.version
-        for way in Way:
-            await house.load(way, 20, 2)
+        await warm_up(house)
         await _steady(house, effort, measured)
         await _latency(house, effort, measured)
-        await _highest(house, effort, measured)
-        await _conservation(house, measured)
+        bare, full = await highest(house, effort, (Way.BARE, Way.FULL), measured)
+        measured.judge("rate_to_bare_dial", full / bare, report.at_least, 0.8)
+        await conservation(house, measured)
     return measured
 
 
-async def _steady(house: House, effort: Effort, measured: report.Measured) -> None:
-    """50 calls/s: set-up time and CPU per call, three ways in turn."""
-    loads: dict[Way, list[Load]] = {way: [] for way in Way}
+async def warm_up(house: House) -> None:
+    """A few calls each way, before anything is measured."""
+    for way in house.ways:
+        await house.load(way, 20, 2)
+
+
+async def steady(house: House, effort: Effort, measured: report.Measured) -> dict[Way, list[Load]]:
+    """50 calls/s, all ways in turn: the loads of each, with set-up time and CPU per call among the figures."""
+    loads: dict[Way, list[Load]] = {way: [] for way in house.ways}
     for number in range(effort.steady_rounds):
-        for way in Way:
+        for way in house.ways:
             load = await house.load(way, STEADY_RATE, effort.steady_seconds)
             loads[way].append(load)
-            report.say(
-                f"round {number + 1}: {way.value:5} {STEADY_RATE:.0f}/s p50 {load.result.setup_percentile(50):5.1f} "
-                f"p99 {load.p99_ms:6.1f} ms, CPU per call: Asterisk {load.asterisk_ms:5.2f} ms, "
-                f"server {load.server_ms:5.2f} ms"
-            )
-    for way in Way:
-        measured.figures[f"{way.value}: set-up p50 at 50/s, ms"] = _middle(
+            report.say(f"round {number + 1}: {told(way, STEADY_RATE, load)}")
+    for way in house.ways:
+        measured.figures[f"{way.value}: set-up p50 at 50/s, ms"] = middle(
             [load.result.setup_percentile(50) for load in loads[way]]
         )
-        measured.figures[f"{way.value}: set-up p99 at 50/s, ms"] = _middle([load.p99_ms for load in loads[way]])
-        measured.figures[f"{way.value}: Asterisk CPU per call, ms"] = _middle([load.asterisk_ms for load in loads[way]])
-    measured.figures["daemon CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.FULL]])
-    measured.figures["panoramisk CPU per call, ms"] = _middle([load.server_ms for load in loads[Way.PEER]])
-    measured.figures["the same without VarSet events, ms"] = _middle([load.server_ms for load in loads[Way.QUIET]])
+        measured.figures[f"{way.value}: set-up p99 at 50/s, ms"] = middle([load.p99_ms for load in loads[way]])
+        measured.figures[f"{way.value}: Asterisk CPU per call, ms"] = middle([load.asterisk_ms for load in loads[way]])
+    return loads
+
+
+def told(way: Way, rate: float, load: Load) -> str:
+    """A load in a line."""
+    behind = f", {load.backlog} recordings waited, {load.drain_seconds:.1f} s" if load.backlog else ""
+    return (
+        f"{way.value:9} {rate:6.1f}/s p50 {load.result.setup_percentile(50):5.1f} p99 {load.p99_ms:7.1f} ms, "
+        f"CPU per call: Asterisk {load.asterisk_ms:5.2f} ms, server {load.server_ms:5.2f} ms{behind}"
+    )
+
+
+async def _steady(house: House, effort: Effort, measured: report.Measured) -> None:
+    """What the steady rate says of Dialmark, bare `Dial` and panoramisk."""
+    loads = await steady(house, effort, measured)
+    measured.figures["daemon CPU per call, ms"] = middle([load.server_ms for load in loads[Way.FULL]])
+    measured.figures["panoramisk CPU per call, ms"] = middle([load.server_ms for load in loads[Way.PEER]])
+    measured.figures["the same without VarSet events, ms"] = middle([load.server_ms for load in loads[Way.QUIET]])
     more = [full.p99_ms - bare.p99_ms for full, bare in zip(loads[Way.FULL], loads[Way.BARE], strict=True)]
     measured.judge("setup_p99_more_ms_at_50", median(more), report.at_most, 10.0)
     cpu = [full.server_ms / peer.server_ms for full, peer in zip(loads[Way.FULL], loads[Way.PEER], strict=True)]
     measured.judge("daemon_cpu_to_panoramisk", median(cpu), report.at_most, 0.4)
     dearer = [full.asterisk_ms / bare.asterisk_ms for full, bare in zip(loads[Way.FULL], loads[Way.BARE], strict=True)]
-    measured.figures["Asterisk CPU per call, full to bare"] = _middle(dearer)
+    measured.figures["Asterisk CPU per call, full to bare"] = middle(dearer)
 
 
 async def _latency(house: House, effort: Effort, measured: report.Measured) -> None:
@@ -178,28 +198,28 @@ def _seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
-async def _highest(house: House, effort: Effort, measured: report.Measured) -> None:
-    """The highest rate of bare `Dial` and of the full plan, by interleaved staircases."""
-    searches = {Way.BARE: Staircase(), Way.FULL: Staircase()}
+async def highest(
+    house: House, effort: Effort, ways: tuple[Way, Way], measured: report.Measured
+) -> tuple[float, float]:
+    """The highest rates of two ways, by interleaved staircases."""
+    searches = {way: Staircase() for way in ways}
     while any(search.needs(effort.trials) for search in searches.values()):
         for way, search in searches.items():
             load = await house.load(way, search.rate, effort.trial_seconds)
             carried = load.p99_ms <= SETUP_MS
-            report.say(
-                f"{way.value:5} {search.rate:6.1f}/s p99 {load.p99_ms:7.1f} ms, Asterisk {load.asterisk_ms:5.2f} ms, "
-                f"server {load.server_ms:5.2f} ms per call: {'carried' if carried else 'not carried'}"
-            )
+            report.say(f"{told(way, search.rate, load)}: {'carried' if carried else 'not carried'}")
             search.take(carried=carried)
-    bare, full = searches[Way.BARE].found, searches[Way.FULL].found
-    measured.figures["bare: highest rate, calls/s"] = round(bare, 1)
-    measured.figures["full: highest rate, calls/s"] = round(full, 1)
-    measured.judge("rate_to_bare_dial", full / bare, report.at_least, 0.8)
+    for way, search in searches.items():
+        measured.figures[f"{way.value}: highest rate, calls/s"] = round(search.found, 1)
+    return searches[ways[0]].found, searches[ways[1]].found
 
 
-async def _conservation(house: House, measured: report.Measured) -> None:
+async def conservation(house: House, measured: report.Measured) -> None:
     """Figures of a run that lost a record are worth nothing."""
     found = await asyncio.to_thread(house.daemon.verify)
     wrong = sum(int(found[kind]) for kind in ("missing", "doubled", "invented"))
+    if wrong:
+        report.say(f"verify: {json.dumps(found | {'calls': found['calls'][:NAMED]})}")
     records = house.daemon.query("SELECT count(*) FROM calls WHERE state = 'closed'")[0][0]
     measured.figures["calls through Dialmark"] = house.full_calls
     measured.figures["records"] = records
@@ -209,5 +229,6 @@ async def _conservation(house: House, measured: report.Measured) -> None:
         measured.missed.append("records_missing_doubled_invented")
 
 
-def _middle(values: list[float]) -> float:
+def middle(values: Sequence[float]) -> float:
+    """Median, rounded for people."""
     return round(median(values), 2)

@@ -45,6 +45,10 @@ class Measured:
         if not by(value, target):
             self.missed.append(name)
 
+    def compare(self, name: str, value: float) -> None:
+        """Enter a ratio that has no target."""
+        self.ratios[name] = round(value, 4)
+
     @property
     def is_met(self) -> bool:
         return not self.missed
@@ -78,8 +82,8 @@ def finish(measured: Measured) -> None:
     for name, value in measured.figures.items():
         sys.stdout.write(f"{name:44} {value}\n")
     for name, value in measured.ratios.items():
-        verdict = "missed" if name in measured.missed else "ok"
-        sys.stdout.write(f"{name:44} {value:<10g} {measured.targets[name]:10} {verdict}\n")
+        verdict = "missed" if name in measured.missed else "ok" if name in measured.targets else ""
+        sys.stdout.write(f"{name:44} {value:<10g} {measured.targets.get(name, ''):10} {verdict}".rstrip() + "\n")
     document = {
         "bench": measured.bench,
         "ratios": measured.ratios,

@@ -1,12 +1,21 @@
-"""Tones instead of people: made, and found again in what was recorded."""
+"""Tones instead of people: made, and found again in what was recorded.
+
+left, right = audio.recording(mp3)             # what the vault gave out
+left, right = audio.spool(node.recordings, call_id)    # what Asterisk has written so far
+assert left.share(*voice_of(CALLER_HZ)) > 0.9        # see tests.rig.tones.Track
+assert tones.misalignment(left, CALLER_HZ, right, AGENT_HZ) < 50
+"""
 
 from __future__ import annotations
 
 import math
 from array import array
 from functools import lru_cache
+from pathlib import Path
 
 import miniaudio
+
+from tests.rig.tones import Track
 
 RATE = 8_000
 CALLER_HZ, AGENT_HZ = 440, 1000
@@ -48,3 +57,26 @@ def level(samples: array[int], hertz: int, rate: int = RATE) -> float:
 def onset(samples: array[int], threshold: int = 1_000, rate: int = RATE) -> float:
     """Seconds until something is heard."""
     return next((at for at, value in enumerate(samples) if abs(value) > threshold), len(samples)) / rate
+
+
+def recording(mp3: bytes) -> tuple[Track, Track]:
+    """Left and right of a stereo recording, each from second 0.
+
+    The 0.07 s that encoder and decoder put in front of either are still there, as silence.
+    """
+    left, right = channels(mp3)
+    return Track(left), Track(right)
+
+
+def spool(folder: Path, call_id: str, part: int = 1) -> tuple[Track, Track]:
+    """Caller's and agent's side of one part, from the plain files in the spool.
+
+    Raises:
+        ValueError: there is not exactly one file of each side.
+    """
+    tracks = []
+    for side in ("caller", "agent"):
+        [file] = [*folder.glob(f"{call_id}.{part}-{side}.sln"), *folder.glob(f"{call_id}.{part}.*-{side}.sln")]
+        data = file.read_bytes()
+        tracks.append(Track(array("h", data[: len(data) // 2 * 2])))
+    return tracks[0], tracks[1]

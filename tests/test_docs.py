@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
 import shlex
+import shutil
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +88,7 @@ ROOTS_COMMANDS = {
     "systemd-sysusers": "wants to be root of a machine with systemd",
     "systemd-tmpfiles": "wants to be root of a machine with systemd",
     "systemctl": "wants systemd",
+    "systemd-creds": "wants systemd; tests/test_systemd.py names the credential",
     "asterisk": "tests/rig sends console commands",
     "dialmark": "init: tests/cli/test_init.py",
 }
@@ -101,14 +105,28 @@ def commands(page: Path, prompt: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def site(make_node: NodeFactory) -> Iterator[Daemon]:
-    """A running site with the example in force."""
+def spool() -> Iterator[Path]:
+    """A folder for sound on a filesystem of its own, as the pages ask for; every Linux has this one."""
+    folder = Path(tempfile.mkdtemp(prefix="dialmark-", dir="/dev/shm"))
+    if os.geteuid() == 0:
+        os.chown(folder, processes.UNPRIVILEGED_ID, processes.UNPRIVILEGED_ID)
+    folder.chmod(0o2770)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def site(make_node: NodeFactory, spool: Path) -> Iterator[Daemon]:
+    """A running site with the example in force, which records."""
     node = make_node(phones=("desk-1", "desk-2"), carriers={"carrier-a": Address("127.0.0.2", 5070)})
     node.start()
-    daemon = Daemon(node)
+    daemon = Daemon(node, {"recording": {"spool_dir": str(spool)}}, records=True)
     daemon.run("apply", str(ROOT / "config" / "routing.example.toml"))
     daemon.begin()
     node.until_endpoint("carrier-a")
+    daemon.until_plan()
+    # The last that is spoken; `doctor` misses those that are not.
+    processes.wait_until(lambda: "/whisper-en-" in (node.etc / "dialmark_plan.conf").read_text(), 60, "all prompts")
     daemon.until_plan()
     yield daemon
     daemon.stop()

@@ -18,6 +18,7 @@ from gateway.cli import (
     init,
     numbers,
     recordings,
+    report,
     retention,
     routing,
     service,
@@ -75,6 +76,7 @@ app.command(short_help="Show the way a call would take, and why.")(explain.expla
 app.add_typer(calls.app, name="calls")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(recordings.app, name="recordings")
+app.add_typer(report.app, name="report")
 app.add_typer(retention.app, name="retention")
 app.command()(erase.erase)
 app.add_typer(audit.app, name="audit")

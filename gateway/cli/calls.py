@@ -114,8 +114,7 @@ def show(
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
     """Show one record with its attempts and the raw codes they ended with."""
-    row, zone = context.run(_show(context.settings(config), call_id))
-    record = json.loads(row.record)
+    row, record, zone = context.run(_show(context.settings(config), call_id))
     match form:
         case output.Format.JSON:
             output.json_document(record)
@@ -133,8 +132,8 @@ def live(
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
     """List the calls that are up now, oldest first."""
-    rows, zone = context.run(_live(context.settings(config)))
-    _print(rows, zone, form, nothing="No call is up.")
+    rows, texts, zone = context.run(_live(context.settings(config)))
+    _print(rows, texts, zone, form, nothing="No call is up.")
 
 
 @app.command(short_help="Write all matching records.")
@@ -238,9 +237,10 @@ async def _list(settings: Settings, asked: _Asked, limit: int, after: str | None
         zone = await context.site_zone(database)
         chosen = asked.filter(zone)
         rows = [row async for row in _pages(database, chosen, after, limit + 1)]
-    more = len(rows) > limit
-    rows = rows[:limit]
-    _print(rows, zone, form, nothing="No call matches.")
+        more = len(rows) > limit
+        rows = rows[:limit]
+        texts = await _texts(database, rows) if form is output.Format.JSON else []
+    _print(rows, texts, zone, form, nothing="No call matches.")
     if more and form is output.Format.TABLE:
         output.note(f"There are more: --after {rows[-1].call_id}, or a higher --limit.")
 
@@ -285,26 +285,37 @@ async def find(database: store.Database, written: str) -> stored_calls.CallRow:
     return found[0]
 
 
-async def _show(settings: Settings, call_id: str) -> tuple[stored_calls.CallRow, tzinfo]:
+async def _texts(database: store.Database, rows: list[stored_calls.CallRow]) -> list[str]:
+    """The records with what belongs to them by now."""
+    from gateway.store import joined
+
+    async with database.read() as connection:
+        return await joined.texts(connection, rows)
+
+
+async def _show(settings: Settings, call_id: str) -> tuple[stored_calls.CallRow, dict[str, Any], tzinfo]:
     async with context.database(settings) as database:
-        return await find(database, call_id), await context.site_zone(database)
+        row = await find(database, call_id)
+        (text,) = await _texts(database, [row])
+        return row, json.loads(text), await context.site_zone(database)
 
 
-async def _live(settings: Settings) -> tuple[list[stored_calls.CallRow], tzinfo]:
+async def _live(settings: Settings) -> tuple[list[stored_calls.CallRow], list[str], tzinfo]:
     from gateway.store import calls as stored_calls
 
     async with context.database(settings) as database:
         async with database.read() as connection:
             rows = await stored_calls.live(connection)
-        return rows, await context.site_zone(database)
+        return rows, await _texts(database, rows), await context.site_zone(database)
 
 
 async def _export(settings: Settings, asked: _Asked, to: Path | None, form: output.Format) -> int:
     from gateway.store import calls as stored_calls
+    from gateway.store import joined
 
     async with context.database(settings) as database:
         zone = await context.site_zone(database)
-        rows = stored_calls.export(database, asked.filter(zone))
+        chosen = asked.filter(zone)
         try:
             file = sys.stdout if to is None else to.open("w", encoding="utf-8", newline="")
         except OSError as error:
@@ -312,26 +323,30 @@ async def _export(settings: Settings, asked: _Asked, to: Path | None, form: outp
         count = 0
         try:
             if form is output.Format.TABLE:
-                everything = [row async for row in rows]
-                _print(everything, zone, form, nothing="No call matches.")
+                everything = [row async for row in stored_calls.export(database, chosen)]
+                _print(everything, [], zone, form, nothing="No call matches.")
                 return len(everything)
-            lines = output.CsvLines([column.key for column in COLUMNS], file) if form is output.Format.CSV else None
-            async for row in rows:
-                count += 1
-                if lines is None:
-                    print(row.record, file=file)
-                else:
+            if form is output.Format.CSV:
+                lines = output.CsvLines([column.key for column in COLUMNS], file)
+                async for row in stored_calls.export(database, chosen):
+                    count += 1
                     flat = _columns(row, zone)
                     lines.write(flat[column.key] for column in COLUMNS)
+            else:
+                async for text in joined.export(database, chosen):
+                    count += 1
+                    print(text, file=file)
         finally:
             if to is not None:
                 file.close()
         return count
 
 
-def _print(rows: list[stored_calls.CallRow], zone: tzinfo, form: output.Format, *, nothing: str) -> None:
+def _print(
+    rows: list[stored_calls.CallRow], texts: list[str], zone: tzinfo, form: output.Format, *, nothing: str
+) -> None:
     if form is output.Format.JSON:
-        output.json_document([json.loads(row.record) for row in rows])
+        output.json_document([json.loads(text) for text in texts])
     else:
         output.listing([_columns(row, zone) for row in rows], COLUMNS, form, nothing=nothing)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
     from gateway import store
     from gateway.cli import ami_probe
     from gateway.config.settings import Settings
+    from gateway.core import book
 
 RECOMMENDED = (22, 10, 1)
 """Below it there are open advisories (asterisk.md, section 7)."""
 DSV_SINCE = (22, 9)
 """The journal's DSV form; before it the legacy mapping gives the same columns."""
 SUPPORTED = (20,)
-RECORDINGS = Path("/var/spool/asterisk/monitor")
-"""Where Asterisk records by default."""
 CONTEXTS = {
     "dialmark-inbound": "74950000001",
     "dialmark-act": "dial",
@@ -31,6 +31,14 @@ CONTEXTS = {
     "dialmark-plan": "74950000001",
     "dialmark-default": "s",
     "dialmark-outbound": "74950000001",
+    "dialmark-services": "s",
+    "dialmark-consent": "opt_in",
+    "dialmark-asking": "asked",
+    "dialmark-record": "s",
+    "dialmark-pause": "s",
+    "dialmark-agent": "s",
+    "dialmark-waiting": "s",
+    "dialmark-offer": "s",
 }
 """Contexts of the dialplan, each with an extension that it must know."""
 
@@ -80,14 +88,43 @@ async def _examine(settings: Settings, config: Path) -> list[Finding]:
 
     found: list[Finding] = [host_checks.clock(), host_checks.host_name()]
     found += _secrets(settings, config)
-    revision, checks = await _database(settings)
-    found += checks
+    stored = await _database(settings)
+    found += stored.found
     found += _disks(settings)
     found += host_checks.journal(settings.asterisk.journal_dir / settings.asterisk.journal_name)
-    found += _generated(settings, revision)
+    found += _generated(settings, stored.revision)
+    found += _recordings(settings, stored)
     found.append(await _agi(settings))
-    found += await asyncio.to_thread(_asterisk, settings, revision)
+    found += await asyncio.to_thread(_asterisk, settings, stored)
     return found
+
+
+@dataclass(slots=True)
+class _Stored:
+    """What the database told."""
+
+    found: list[Finding]
+    revision: int | None = None
+    """Of the latest routing; 0: none yet, None: not known."""
+    book: book.Book | None = None
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the routing wants any call recorded, or a message kept."""
+        from gateway.core import handling
+
+        return self.book is not None and handling.wants_recording(self.book)
+
+
+def _recordings(settings: Settings, stored: _Stored) -> Iterator[Finding]:
+    from gateway.cli import recording_checks
+
+    yield from recording_checks.places(settings, is_wanted=stored.is_recording)
+    if stored.is_recording:
+        yield recording_checks.signing_key(settings)
+    if stored.book is not None:
+        yield from recording_checks.speech(settings, stored.book)
+    yield from recording_checks.music(settings, is_wanted=stored.is_recording)
 
 
 def _secrets(settings: Settings, config: Path) -> Iterator[Finding]:
@@ -101,35 +138,41 @@ def _secrets(settings: Settings, config: Path) -> Iterator[Finding]:
         yield fail("AMI secret", "there is none", "set ami.secret_file, or ami.enabled = false to do without AMI")
 
 
-async def _database(settings: Settings) -> tuple[int | None, list[Finding]]:
-    """Findings, and the latest routing revision (0: none yet; None: not known)."""
+async def _database(settings: Settings) -> _Stored:
+    from gateway.cli import recording_checks
+
     check = "database"
     try:
         async with context.database(settings) as database:
-            found = [ok(check, f"{database.engine_name}, schema up to date")]
-            revision, more = await _routing(database)
-            return revision, [*found, *more, *[one async for one in _position(database, settings)]]
+            stored = _Stored([ok(check, f"{database.engine_name}, schema up to date")])
+            await _routing(database, stored)
+            stored.found += [one async for one in _position(database, settings)]
+            stored.found += await recording_checks.keys(settings, database, is_wanted=stored.is_recording)
+            return stored
     except failures.Failure as error:
-        return None, [fail(check, str(error), "correct database.url, or make the database available")]
+        return _Stored([fail(check, str(error), "correct database.url, or make the database available")])
     except Exception as error:
         if type(error).__module__ != "gateway.store.errors":
             raise
-        return None, [fail(check, str(error), "start the daemon once, it brings the schema up to date")]
+        return _Stored([fail(check, str(error), "start the daemon once, it brings the schema up to date")])
 
 
-async def _routing(database: store.Database) -> tuple[int, list[Finding]]:
+async def _routing(database: store.Database, stored: _Stored) -> None:
     from gateway.store import routing
 
     async with database.read() as connection:
         latest = await routing.latest(connection)
+    stored.revision = latest or 0
     if latest is None:
-        return 0, [fail("routing", "no revision yet", "dialmark apply routing.toml")]
+        stored.found.append(fail("routing", "no revision yet", "dialmark apply routing.toml"))
+        return
     try:
-        book = await context.book_in_force(database)
+        stored.book = await context.book_in_force(database)
     except failures.Failure as error:
-        return latest, [fail("routing", str(error), "the daemon keeps the last good one")]
-    numbers = len(book.tracking_numbers) if book else 0
-    return latest, [ok("routing", f"revision {latest}, {numbers} tracking numbers")]
+        stored.found.append(fail("routing", str(error), "the daemon keeps the last good one"))
+        return
+    numbers = len(stored.book.tracking_numbers) if stored.book else 0
+    stored.found.append(ok("routing", f"revision {latest}, {numbers} tracking numbers"))
 
 
 async def _position(database: store.Database, settings: Settings) -> AsyncIterator[Finding]:
@@ -171,13 +214,6 @@ def _disks(settings: Settings) -> Iterator[Finding]:
     if place[0].startswith("sqlite"):
         yield host_checks.disk("disk of the database", Path(place[2]).parent)
     yield host_checks.disk("disk of the journal", settings.asterisk.journal_dir)
-    if RECORDINGS.is_dir():
-        yield host_checks.disk("disk of recordings", RECORDINGS)
-        shared = host_checks.separate_filesystems(settings.asterisk.journal_dir, RECORDINGS)
-        if shared.state is State.FAIL and not any(RECORDINGS.iterdir()):
-            # Nothing records here yet: worth knowing, no fault.
-            shared = warn(shared.check, shared.text, shared.advice)
-        yield shared
 
 
 def _generated(settings: Settings, revision: int | None) -> Iterator[Finding]:
@@ -230,13 +266,13 @@ async def _agi(settings: Settings) -> Finding:
     return ok(check, f"{place} gave a plan of revision {answer.variables.get('DM_REV')} in {milliseconds:.0f} ms")
 
 
-def _asterisk(settings: Settings, revision: int | None) -> Iterator[Finding]:
+def _asterisk(settings: Settings, stored: _Stored) -> Iterator[Finding]:
     from gateway.cli import ami_probe
 
     if not settings.ami.enabled:
         yield warn("AMI", "is switched off", "what Asterisk has loaded cannot be looked at; ami.enabled = true")
         return
-    expressions = ["DM_PLAN_REVISION", "DM_AGI", *(_exists(name, CONTEXTS[name]) for name in CONTEXTS)]
+    expressions = ["DM_PLAN_REVISION", "DM_AGI", "DM_SPOOL", *(_exists(name, CONTEXTS[name]) for name in CONTEXTS)]
     place = f"{settings.ami.host}:{settings.ami.port}"
     found = ami_probe.interview(
         settings.ami.host, settings.ami.port, settings.ami.username, settings.ami.password(), expressions
@@ -255,7 +291,7 @@ def _asterisk(settings: Settings, revision: int | None) -> Iterator[Finding]:
         yield warn("dialplan", "the account may not look at it", "write = call,reporting in manager.conf")
         return
     yield _dialplan(found)
-    yield from _held(found, settings, revision)
+    yield from _held(found, settings, stored)
 
 
 def _exists(name: str, extension: str) -> str:
@@ -308,9 +344,11 @@ def _dialplan(found: ami_probe.Interview) -> Finding:
     return ok("dialplan", f"{len(values)} contexts are loaded")
 
 
-def _held(found: ami_probe.Interview, settings: Settings, revision: int | None) -> Iterator[Finding]:
+def _held(found: ami_probe.Interview, settings: Settings, stored: _Stored) -> Iterator[Finding]:
+    from gateway.cli import recording_checks
+
     held = found.values.get("DM_PLAN_REVISION")
-    if revision:
+    if revision := stored.revision:
         if held != str(revision):
             yield fail(
                 "plan in Asterisk",
@@ -320,6 +358,9 @@ def _held(found: ami_probe.Interview, settings: Settings, revision: int | None) 
             )
         else:
             yield ok("plan in Asterisk", f"revision {held}, as in the store")
+            spool = found.values.get("DM_SPOOL")
+            if wrong := recording_checks.spool_in_asterisk(spool, settings, is_wanted=stored.is_recording):
+                yield wrong
     address = found.values.get("DM_AGI")
     if address and address.rpartition(":")[2] != str(settings.agi.port):
         yield fail(

@@ -27,6 +27,9 @@ def erase(
 
     Example: dialmark erase +74951234567 --format json > receipt.json
     """
+    from gateway.core import erasure
+    from gateway.store import scrubbing
+
     settings = context.settings(config)
     wanted = context.number_filter(number, "NUMBER")
     if wanted is None or not wanted.startswith("+"):
@@ -35,6 +38,8 @@ def erase(
     if not yes and not typer.confirm(f"Erase {wanted} everywhere? It cannot be undone.", err=True):
         raise failures.Failure("nothing was erased")
     receipt = context.run(_erase(settings, wanted, ring))
+    if (problem := scrubbing.scrub(settings.database.url, erasure.spellings(wanted)[0])) is not None:
+        receipt.problems.append(problem)
     if form is output.Format.JSON:
         output.json_document(receipt.document())
     else:

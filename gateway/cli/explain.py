@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -53,7 +54,7 @@ async def _explain(
     settings: Settings, number: str, caller: str, at: str, trunk: str | None, form: output.Format
 ) -> None:
     from gateway.cli import moments
-    from gateway.core import routing
+    from gateway.core import plans, routing
 
     async with context.database(settings) as database:
         in_force = await context.book_in_force(database)
@@ -72,11 +73,13 @@ async def _explain(
             trunk=trunk,
         )
         history = await look_up(database, question, in_force)
+    refusal = await asyncio.to_thread(_refusal, settings)
+    plan = routing.decide(question, in_force, history)
     tracking = in_force.tracking_numbers.get(question.did)
     made = Explanation(
         question,
         history,
-        routing.decide(question, in_force, history),
+        plan if refusal is None else plans.unrecorded(plan, refusal),
         routing.default_plan(tracking, in_force),
         tracking,
         zone,
@@ -88,6 +91,16 @@ async def _explain(
     else:
         columns = [output.Column(key) for key in ("step", "kind", "destination", "dial", "ring_seconds")]
         output.listing(_step_rows(made.plan), columns, form)
+
+
+def _refusal(settings: Settings) -> str | None:
+    """Why the running daemon has no new call recorded; None when it does, or when there is no daemon to ask."""
+    from gateway.cli import service
+
+    document, _ = service.readiness(settings)
+    check = (document.get("checks") or {}).get("recordings") or {}
+    is_off = (check.get("facts") or {}).get("recorded") is False
+    return str(check.get("summary") or "") if is_off else None
 
 
 def _digits(written: str, country: str, name: str) -> str:

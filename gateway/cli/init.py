@@ -1,4 +1,4 @@
-"""`init`: configuration, secrets, database and first token; what an existing Asterisk must include, as a diff."""
+"""`init`: settings, secrets, ring of keys, folders, database, first token; what an existing Asterisk must include."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli import context, failures, installation, output
+from gateway.cli import context, failures, installation, output, recording_setup
 
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
@@ -25,7 +25,8 @@ GENERATED = "dialmark"
 """Folder of the daemon's generated files, below Asterisk's configuration folder."""
 LONG_FILE = 30
 """Lines from which a new file of ours is only named: what matters is what changes in the site's own files."""
-MASK = "********"
+MASK = recording_setup.MASK
+STATE_MODE = 0o751
 FIRST_TOKEN = "admin"  # noqa: S105 - its name
 
 
@@ -44,7 +45,7 @@ def init(
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Write; without it everything is only shown.")] = False,
 ) -> None:
-    """Prepare this machine: settings, secrets, database, first token, and the lines Asterisk must include.
+    """Prepare this machine: settings, secrets, ring of keys, folders, database, first token, and Asterisk's includes.
 
     Shows all of it as a diff and writes nothing, unless --write is given; then each changed file of Asterisk is
     backed up beside itself. What is there already is kept: running it again changes nothing.
@@ -60,21 +61,38 @@ def init(
     if work.notices and work.changes:
         print()
     for change in work.changes:
-        _show(change, work.secret)
+        _show(change, work.secrets)
+    for folder in work.folders:
+        print(f"+++ {folder.path}/  (folder, mode {folder.mode:04o}: {folder.use})\n")
     if not write:
-        print(f"{len(work.changes)} files would be written. Nothing was: add --write." if work.changes else _NOTHING)
+        print(f"{work.counted} would be written. Nothing was: add --write." if work.counted else _NOTHING)
         return
-    for change in work.changes:
-        _write(change, work.group_of(change.path))
-    _make_folders(work)
-    with contextlib.suppress(OSError):
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-    token = context.run(_database(work.settings_path))
+    # Only what says so itself is open to others.
+    before = os.umask(0o027)
+    try:
+        token = _write_all(work, state_dir)
+    finally:
+        os.umask(before)
     _give_to_daemon(state_dir, config_dir)
-    print(f"{len(work.changes)} files written." if work.changes else _NOTHING)
+    print(f"{work.counted} written." if work.counted else _NOTHING)
+    if work.ring is not None:
+        print(f"KEEP A COPY of {work.ring} away from this machine: without it no recording can ever be opened.")
     if token is not None:
         print(f"Token for the API and the page's login, shown only now:\n{token}")
     _say_next(work, etc)
+
+
+def _write_all(work: _Work, state_dir: Path) -> str | None:
+    """Files, folders, database; the first token if there was none."""
+    for change in work.changes:
+        _write(change, work.group_of(change.path))
+    with contextlib.suppress(OSError):
+        state_dir.mkdir(parents=True, exist_ok=True)
+        # Asterisk passes through to the prompts; it can neither list nor read what else is here.
+        state_dir.chmod(STATE_MODE)
+    for folder in work.folders:
+        _make_shared(folder)
+    return context.run(_database(work.settings_path))
 
 
 _NOTHING = "Nothing is left to write."
@@ -85,10 +103,19 @@ class _Work:
     """All that init will do."""
 
     changes: list[installation.Change]
+    folders: list[installation.Folder]
     notices: list[str]
-    secret: str
+    secrets: tuple[str, ...]
+    """What must not be shown."""
     settings_path: Path
-    generated: Path | None
+    ring: Path | None
+    """A ring of keys that is made now."""
+
+    @property
+    def counted(self) -> str:
+        """How many files and folders, "" for none."""
+        kinds = ((len(self.changes), "files"), (len(self.folders), "folders"))
+        return " and ".join(f"{count} {word}" for count, word in kinds if count)
 
     def group_of(self, path: Path) -> int:
         """The group a new file gets: that of its nearest folder, so that Asterisk or the daemon can read it."""
@@ -109,31 +136,88 @@ def _asterisk_folder(asked: Path | None) -> Path | None:
 def _prepared(config_dir: Path, state_dir: Path, etc: Path | None, legacy: bool, *, is_dry: bool) -> _Work:
     settings_path = config_dir / context.DEFAULT_CONFIG.name
     secret_path = config_dir / "ami.secret"
-    changes: list[installation.Change] = []
-    notices: list[str] = []
+    made = installation.Installation()
     settings = context.settings(settings_path) if settings_path.exists() else None
     secret = _known_secret(settings, secret_path)
     if not secret:
         secret = MASK if is_dry else secrets.token_urlsafe(30)
-        changes.append(installation.Change(secret_path, None, f"{secret}\n", 0o640))
-    if settings is None:
-        changes.append(installation.Change(settings_path, None, _settings_text(state_dir, etc, secret_path)))
+        made.changes.append(installation.Change(secret_path, None, f"{secret}\n", 0o640))
+    if settings is not None:
+        chosen = recording_setup.places(settings)
+        made.notices.append(f"{settings_path} is kept as it is")
     else:
-        notices.append(f"{settings_path} is kept as it is")
-    generated = None
+        chosen = recording_setup.new_places(config_dir, state_dir, etc)
+        text = _settings_text(state_dir, etc, secret_path) + "\n" + recording_setup.settings_text(chosen, state_dir)
+        made.changes.append(installation.Change(settings_path, None, text))
+        made.notices += [
+            f"{path} is too long for the dialplan, or has odd characters: name another folder in dialmark.toml"
+            for path in recording_setup.cannot_travel(chosen)
+        ]
+    ring, key = _ring(made, settings, chosen.ring or config_dir / recording_setup.RING_FILE, is_dry=is_dry)
     if etc is not None:
-        generated = settings.asterisk.generated_dir if settings else etc / GENERATED
-        choices = installation.Choices(
-            generated=str(generated.relative_to(etc)) if generated.is_relative_to(etc) else str(generated),
-            agi=f"{settings.agi.host}:{settings.agi.port}" if settings else "127.0.0.1:4573",
-            ami_user=settings.ami.username if settings else "dialmark",
-            ami_secret=secret,
-            legacy_mapping=_legacy_mapping() if legacy else None,
+        _asterisk(made, settings, etc, secret, legacy)
+    made.folders += recording_setup.folders(chosen, with_spool=etc is not None)
+    hidden = tuple(one for one in (secret, key) if one)
+    return _Work(made.changes, made.folders, made.notices, hidden, settings_path, ring)
+
+
+def _asterisk(made: installation.Installation, settings: Settings | None, etc: Path, secret: str, legacy: bool) -> None:
+    """What Asterisk's own folder needs."""
+    generated = settings.asterisk.generated_dir if settings else etc / GENERATED
+    choices = installation.Choices(
+        generated=str(generated.relative_to(etc)) if generated.is_relative_to(etc) else str(generated),
+        agi=f"{settings.agi.host}:{settings.agi.port}" if settings else "127.0.0.1:4573",
+        ami_user=settings.ami.username if settings else "dialmark",
+        ami_secret=secret,
+        legacy_mapping=_legacy_mapping() if legacy else None,
+    )
+    found = installation.plan(etc, shipped_texts(), choices)
+    made.changes += found.changes
+    made.notices += found.notices
+    if not generated.is_dir():
+        made.folders.append(
+            installation.Folder(generated, 0o2770, "what the daemon generates for Asterisk", etc, is_daemons=True)
         )
-        found = installation.plan(etc, shipped_texts(), choices)
-        changes += found.changes
-        notices += found.notices
-    return _Work(changes, notices, secret, settings_path, generated)
+
+
+def _ring(
+    made: installation.Installation, settings: Settings | None, path: Path, *, is_dry: bool
+) -> tuple[Path | None, str]:
+    """The first ring of keys, where there is none yet: its file, and the key that must not be shown."""
+    if path.exists():
+        made.notices.append(recording_setup.problem_of(path) or f"{path}, the ring of keys, is kept as it is")
+        return None, ""
+    if recording_setup.is_credential() or (settings is not None and settings.vault.keys.get_secret_value()):
+        made.notices.append("the ring of keys comes from outside (a credential or the environment); none is made")
+        return None, ""
+    if used := _keys_in_use(settings):
+        made.notices.append(
+            f"{path} IS GONE, and recordings are locked by its keys ({used}): put your copy back. No new ring is made, "
+            "which could not open them"
+        )
+        return None, ""
+    change, key = recording_setup.ring(path, context.now(), is_dry=is_dry)
+    made.changes.append(change)
+    if settings is not None and settings.vault.keys_file is None:
+        made.notices.append(f'dialmark.toml names no ring of keys: add keys_file = "{path}" below [vault] to record')
+    return path, key
+
+
+def _keys_in_use(settings: Settings | None) -> str:
+    """Keys by which recordings are locked, with their number; "" for none, or for a database that is not there."""
+    from gateway.store import recordings
+
+    async def usage(settings: Settings) -> dict[str, int]:
+        async with context.database(settings) as database, database.read() as connection:
+            return dict(await recordings.key_usage(connection))
+
+    if settings is None:
+        return ""
+    try:
+        found = context.run(usage(settings))
+    except failures.Failure:
+        return ""
+    return ", ".join(f"{key_id}: {count}" for key_id, count in found.items())
 
 
 def _known_secret(settings: Settings | None, secret_path: Path) -> str:
@@ -199,7 +283,10 @@ def shipped_texts() -> dict[str, str]:
     raise failures.Failure(f"the dialplan is not installed in {' or '.join(map(str, places))}: reinstall Dialmark")
 
 
-def _show(change: installation.Change, secret: str) -> None:
+def _show(change: installation.Change, hidden: tuple[str, ...]) -> None:
+    if change.about:
+        print(f"+++ {change.path}  (new, {change.about})\n")
+        return
     if change.old is None and change.new.count("\n") > LONG_FILE:
         print(f"+++ {change.path}  (new, {change.new.count(chr(10))} lines)\n")
         return
@@ -208,8 +295,11 @@ def _show(change: installation.Change, secret: str) -> None:
     lines = difflib.unified_diff(
         old.splitlines(), change.new.splitlines(), "/dev/null" if change.old is None else name, name, lineterm=""
     )
-    for line in lines:
-        print(output.plain(line.replace("\t", "    ").replace(secret, MASK) if secret else line))
+    text = "\n".join(lines)
+    for secret in hidden:
+        text = text.replace(secret, MASK)
+    for line in text.split("\n"):
+        print(output.plain(line.replace("\t", "    ")))
     print()
 
 
@@ -255,18 +345,20 @@ def _free_name(path: Path) -> Path:
     return backup
 
 
-def _make_folders(work: _Work) -> None:
-    """The folder that the daemon writes its generated files into, shared by group with Asterisk."""
-    if work.generated is None or work.generated.is_dir():
-        return
+def _make_shared(folder: installation.Folder) -> None:
+    """A folder that is not there, with the owner and the group that let in those who work in it."""
     try:
-        work.generated.mkdir(parents=True)
-        work.generated.chmod(0o2770)
+        folder.path.mkdir(parents=True)
+        like = folder.like.stat() if folder.like is not None else None
         with contextlib.suppress(PermissionError, LookupError):
-            shutil.chown(work.generated, user="dialmark")
-        os.chown(work.generated, -1, work.generated.parent.stat().st_gid)
+            if like is None or folder.is_daemons:
+                shutil.chown(folder.path, user="dialmark", group="dialmark")
+            if like is not None:
+                os.chown(folder.path, -1 if folder.is_daemons else like.st_uid, like.st_gid)
+        # Last: a change of owner takes setgid away.
+        folder.path.chmod(folder.mode)
     except OSError as error:
-        output.note(f"{work.generated}: {error.strerror}: make it yourself, writable for the daemon")
+        output.note(f"{folder.path}: {error.strerror}: make it yourself, mode {folder.mode:04o}, for {folder.use}")
 
 
 def _give_to_daemon(state: Path, config: Path) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.core import tones
+
 FOLDER = "dialmark.d"
 """Our files, below Asterisk's configuration folder."""
 
@@ -21,6 +23,16 @@ _SEAL_LINE = re.compile(rf"{re.escape(SEAL)}([0-9a-f]{{16}})[^\n]*\n")
 _INCLUDE = re.compile(r"(?m)^(#(?:try)?include )([^\s/]+)$")
 _SECTION = re.compile(r"\s*\[([^\]]+)\]")
 GENERATED = ("dialmark_plan.conf", "dialmark_trunks.conf", "dialmark_pjsip.conf")
+PAUSE_KEY = "applicationmap.conf"
+"""Our lines for `[applicationmap]` of features.conf, without the section's head: it is included inside that section."""
+
+NEEDED = (
+    *("app_", "func_", "cel_", "format_", "bridge_builtin", "res_cdrel", "res_agi", "res_speech", "res_musiconhold"),
+    "res_pjsip_header",
+)
+"""Beginnings of the modules that Dialmark cannot do without, whatever else a PBX loads."""
+SOUND_FORMS = {"ulaw": tones.ulaw, "alaw": tones.alaw}
+"""Files of the music classes, by extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,21 @@ class Change:
     old: str | None
     new: str
     mode: int | None = None
+    about: str = ""
+    """Shown in place of the text, for what nobody reads: sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One folder to be made. `use` says what for; `like` is the folder whose owner and group it gets, None: the
+    daemon's own."""
+
+    path: Path
+    mode: int
+    use: str
+    like: Path | None = None
+    is_daemons: bool = False
+    """Whether the daemon owns it all the same, and only the group is shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +82,7 @@ class Installation:
 
     changes: list[Change] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
 
 
 def plan(etc: Path, shipped: Mapping[str, str], choices: Choices) -> Installation:
@@ -66,12 +94,17 @@ def plan(etc: Path, shipped: Mapping[str, str], choices: Choices) -> Installatio
     if is_standalone(etc):
         made.notices.append(f"{etc} is Dialmark's own Asterisk (its extensions.conf includes inbound.conf)")
         _standalone_secret(made, etc, choices)
+        _ringing(made, etc)
         return made
     _own_files(made, etc, shipped, choices)
     _dialplan(made, etc)
     _sip(made, etc, choices)
     _manager(made, etc, choices)
     _journal(made, etc, shipped, choices)
+    _pause_key(made, etc, shipped)
+    _machines(made, etc, shipped)
+    _include(made, _custom(etc, "musiconhold.conf"), "musiconhold.conf")
+    _ringing(made, etc)
     _modules(made, etc, shipped)
     _look_around(made, etc)
     return made
@@ -80,6 +113,22 @@ def plan(etc: Path, shipped: Mapping[str, str], choices: Choices) -> Installatio
 def log_folder(etc: Path) -> Path:
     """Asterisk's log folder."""
     return Path(_value(_read(etc / "asterisk.conf") or "", "directories", "astlogdir") or "/var/log/asterisk")
+
+
+def spool_folder(etc: Path) -> Path:
+    """Asterisk's spool folder."""
+    return Path(_value(_read(etc / "asterisk.conf") or "", "directories", "astspooldir") or "/var/spool/asterisk")
+
+
+def data_folder(etc: Path) -> Path:
+    """Asterisk's data folder: as written, else the one of Debian's package, else that of a build from source."""
+    written = _value(_read(etc / "asterisk.conf") or "", "directories", "astdatadir")
+    return Path(written or ("/usr/share/asterisk" if Path("/usr/share/asterisk").is_dir() else "/var/lib/asterisk"))
+
+
+def ring_folder(etc: Path) -> Path:
+    """Folder of the music class `ring`, as our musiconhold.conf names it."""
+    return data_folder(etc) / "dialmark" / "ring"
 
 
 def port(etc: Path) -> int:
@@ -118,8 +167,11 @@ def is_edited(text: str) -> bool:
 
 
 def _own_files(made: Installation, etc: Path, shipped: Mapping[str, str], choices: Choices) -> None:
-    texts = {name: _moved(shipped[name], choices) for name in ("inbound.conf", "subroutines.conf", "outbound.conf")}
+    included = [name for _, name in _INCLUDE.findall(shipped["extensions.conf"]) if name in shipped]
+    texts = {name: _moved(shipped[name], choices) for name in included}
     texts["extensions.conf"] = _entry(_moved(shipped["extensions.conf"], choices), choices)
+    texts["musiconhold.conf"] = shipped["musiconhold.conf"]
+    texts[PAUSE_KEY] = _section_text(shipped["features.conf"], "applicationmap")
     texts["cel_custom.conf"] = _journal_mapping(shipped["cel_custom.conf"], choices)
     if choices.ami_secret:
         texts["manager.conf"] = _account(shipped["manager.conf"], choices)
@@ -177,13 +229,8 @@ def _account(text: str, choices: Choices) -> str:
 
 
 def _dialplan(made: Installation, etc: Path) -> None:
-    target = etc / "extensions.conf"
-    custom = etc / "extensions_custom.conf"
-    text = _read(target)
-    if text is not None and custom.exists() and "extensions_custom.conf" in text:
-        # FreePBX writes extensions.conf anew; this one it leaves alone.
-        target = custom
-    _include(made, target, "extensions.conf")
+    text = _read(etc / "extensions.conf")
+    _include(made, _custom(etc, "extensions.conf"), "extensions.conf")
     if text is not None and re.search(r"(?mi)^\s*clearglobalvars\s*=>?\s*(yes|true|1|on)", text):
         made.notices.append(
             "extensions.conf has clearglobalvars = yes: each reload makes calls ask a hung daemon again (1.5 s each). "
@@ -192,11 +239,8 @@ def _dialplan(made: Installation, etc: Path) -> None:
 
 
 def _sip(made: Installation, etc: Path, choices: Choices) -> None:
-    name = "pjsip.conf"
-    text = _read(etc / name)
-    if text is not None and "pjsip_custom.conf" in text and (etc / "pjsip_custom.conf").exists():
-        name = "pjsip_custom.conf"
-    _include(made, etc / name, "dialmark_pjsip.conf", folder=choices.generated)
+    text = _read(etc / "pjsip.conf")
+    _include(made, _custom(etc, "pjsip.conf"), "dialmark_pjsip.conf", folder=choices.generated)
     if not _has_section(text or "", "dialmark-tcp"):
         made.notices.append(
             "pjsip.conf keeps its transports: trunks over UDP use whichever there is, those over TCP or TLS "
@@ -208,10 +252,7 @@ def _manager(made: Installation, etc: Path, choices: Choices) -> None:
     if not choices.ami_secret:
         return
     text = _read(etc / "manager.conf")
-    target = etc / "manager.conf"
-    if text is not None and "manager_custom.conf" in text and (etc / "manager_custom.conf").exists():
-        target = etc / "manager_custom.conf"
-    _include(made, target, "manager.conf")
+    _include(made, _custom(etc, "manager.conf"), "manager.conf")
     if text is None or not _value(text, "general", "enabled") or _is_off(_value(text, "general", "enabled")):
         made.notices.append(
             "manager.conf does not have `enabled = yes` in [general]: AMI is off, and Dialmark cannot see whether "
@@ -256,23 +297,83 @@ def _existing_journal(made: Installation, path: Path, text: str, ours: str) -> N
             f"GLOBAL: cel.conf has dateformat = {date_format}; the journal needs times as seconds since 1970, so the "
             "diff comments it out. Whoever reads other CEL files with that format must be changed first"
         )
-    if apps := _value(text, "general", "apps"):
-        made.notices.append(
-            f"cel.conf has apps = {apps}: left alone. Their APP_START and APP_END rows make the journal longer, no more"
-        )
+    new = _with_apps(made, new, ours)
     if new != text:
         made.changes.append(Change(path, text, new))
+
+
+def _with_apps(made: Installation, text: str, ours: str) -> str:
+    """cel.conf with the applications whose start the journal must show: receipts of recordings rest on these rows."""
+    wanted = _apps(_value(ours, "general", "apps") or "")
+    written = _value(text, "general", "apps") or ""
+    added = [app for app in wanted if app not in _apps(written) and "all" not in _apps(written)]
+    if not added:
+        return text
+    made.notices.append(
+        f"GLOBAL: cel.conf logs no start of {', '.join(added)}; the diff adds it, so that the journal shows when a "
+        "recording began. Other CEL backends get these rows too"
+    )
+    return _set(text, "general", "apps", ",".join([*filter(None, [written]), *added]))
+
+
+def _pause_key(made: Installation, etc: Path, shipped: Mapping[str, str]) -> None:
+    """The agent's key that pauses a recording: our line inside `[applicationmap]`, used by Dialmark's calls only."""
+    if not _section_text(shipped["features.conf"], "applicationmap").strip():
+        return
+    custom = etc / "features_applicationmap_custom.conf"
+    text = _read(etc / "features.conf")
+    if text is not None and custom.exists() and custom.name in text:
+        # FreePBX includes this one inside the section.
+        _include(made, custom, PAUSE_KEY)
+        return
+    line = f"#tryinclude {FOLDER}/{PAUSE_KEY}\n"
+    if line not in (text or ""):
+        added = (
+            f"; Dialmark: the agent's key that pauses a recording. It counts in Dialmark's recorded calls only.\n{line}"
+        )
+        made.changes.append(Change(etc / "features.conf", text, _in_section(text or "", "applicationmap", added)))
+
+
+def _machines(made: Installation, etc: Path, shipped: Mapping[str, str]) -> None:
+    """Answering machine detection reads amd.conf when its module is loaded, and refuses to load without."""
+    if "amd.conf" in shipped and _read(etc / "amd.conf") is None:
+        made.changes.append(Change(etc / "amd.conf", None, shipped["amd.conf"]))
+
+
+def _ringing(made: Installation, etc: Path) -> None:
+    """What callers hear while they wait: ringing of the country of indications.conf, and a tune where no music is."""
+    folder = ring_folder(etc)
+    if missing := _missing_sound(folder / "ring"):
+        zone = _value(_read(etc / "indications.conf") or "", "general", "country") or ""
+        if zone not in tones.ZONES:
+            made.notices.append(
+                f"callers hear Russia's ringing; scripts/lib/ring_tone.py {folder} --zone … knows "
+                + ", ".join(tones.ZONES)
+            )
+            zone = "ru"
+        _sound(made, missing, tones.ringing(zone), f"ringing of zone {zone}")
+    waiting = folder.with_name("wait")
+    if not any(waiting.glob("*")):
+        _sound(made, _missing_sound(waiting / "wait"), tones.tune(), "a plain tune")
+
+
+def _missing_sound(stem: Path) -> list[Path]:
+    files = (stem.with_suffix(f".{form}") for form in SOUND_FORMS)
+    return [file for file in files if not file.exists()]
+
+
+def _sound(made: Installation, files: list[Path], samples: list[int], about: str) -> None:
+    for file in files:
+        sound = SOUND_FORMS[file.suffix[1:]](samples).decode("utf-8", "surrogateescape")
+        said = f"{about}, {len(samples) / tones.RATE_HZ:.0f} s"
+        made.changes.append(Change(file, None, sound, 0o644, said))
 
 
 def _modules(made: Installation, etc: Path, shipped: Mapping[str, str]) -> None:
     text = _read(etc / "modules.conf")
     if text is None:
         return
-    needed = [
-        name
-        for name in _loads(shipped["modules.conf"])
-        if name.startswith(("app_", "func_", "cel_", "res_cdrel", "res_agi", "res_speech", "res_pjsip_header"))
-    ]
+    needed = [name for name in _loads(shipped["modules.conf"]) if name.startswith(NEEDED)]
     if _is_off(_value(text, "modules", "autoload") or "no"):
         loaded = set(_loads(text))
         missing = [name for name in needed if name not in loaded]
@@ -306,9 +407,16 @@ def _look_around(made: Installation, etc: Path) -> None:
         )
     made.notices.append("cdr.conf is left alone: call records come from CEL, other readers of CDRs keep theirs")
     made.notices.append(
-        "features.conf is left alone: Dialmark dials without feature codes (no t, T, k or K), so your [featuremap] and "
-        "[applicationmap] stay yours"
+        "features.conf keeps your [featuremap]: Dialmark dials without feature codes (no t, T, k or K). Its pause key "
+        "counts in recorded calls only"
     )
+
+
+def _custom(etc: Path, name: str) -> Path:
+    """Where our line goes: FreePBX writes `x.conf` anew, and leaves `x_custom.conf` alone, which it includes."""
+    custom = etc / name.replace(".conf", "_custom.conf")
+    text = _read(etc / name)
+    return custom if text is not None and custom.name in text and custom.exists() else etc / name
 
 
 def _include(made: Installation, target: Path, name: str, *, folder: str = FOLDER) -> None:
@@ -380,6 +488,15 @@ def _in_section(text: str, section: str, added: str) -> str:
 
 def _events(value: str) -> dict[str, None]:
     return dict.fromkeys(event.strip().upper() for event in value.split(",") if event.strip())
+
+
+def _apps(value: str) -> list[str]:
+    return [app.strip().lower() for app in value.split(",") if app.strip()]
+
+
+def _section_text(text: str, section: str) -> str:
+    """The lines of a section, comments included, without its head."""
+    return "".join(f"{line}\n" for _, line in _lines(text, section))
 
 
 def _loads(text: str, word: str = "load") -> list[str]:

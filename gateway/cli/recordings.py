@@ -60,8 +60,50 @@ def export(
     Example: dialmark recordings export 0b6f… --out talk.mp3
     """
     settings = context.settings(config)
-    one, path = context.run(_export(settings, vaults.needed_ring(settings), recording, out, force))
+    one, path, proof = context.run(_export(settings, vaults.needed_ring(settings), recording, out, force))
     print(f"{path}: {one.audio_bytes:,} bytes, {one.duration_seconds:.1f} s, sha256 {one.digest}")
+    if proof is not None:
+        print(f"{proof}: the signed receipt of consent")
+
+
+@app.command()
+def receipt(
+    call_id: Annotated[str, typer.Argument(help="The call.", metavar="CALL-ID")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write. [default: stdout]", metavar="FILE")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Write a call's signed receipt of consent: what was asked and answered, and the journal rows that show it.
+
+    It names no caller, and anybody can check it with `recordings check-receipt`. The audit says who exported it.
+    """
+    from gateway.cli import receipts
+
+    if out is not None and out.exists() and not force:
+        raise failures.Failure(f"{out} is there already; --force overwrites it")
+    texts = context.run(receipts.export(context.settings(config), call_id))
+    if out is None:
+        print("".join(texts), end="")
+        return
+    for path, text in zip(receipts.paths(out, len(texts)), texts, strict=True):
+        receipts.write(path, text)
+        print(f"{path}: the signed receipt of consent")
+
+
+@app.command("check-receipt")
+def check_receipt(
+    file: Annotated[Path, typer.Argument(help="An exported receipt.", metavar="FILE")],
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="Only this key counts (its id). Repeatable.", metavar="KEY-ID")
+    ] = None,
+) -> None:
+    """Check an exported receipt. Needs neither database nor settings; exits 1 for one that was changed or cut.
+
+    Without --key the key that stands in the file counts: compare its id with the one that the operator told you.
+    """
+    from gateway.cli import receipts
+
+    print(receipts.check(file, key or []))
 
 
 @app.command()
@@ -74,9 +116,14 @@ def verify(
     Nobody hears anything, so only the run itself is audited.
     """
     settings = context.settings(config)
-    checked, problems = context.run(_verify(settings, vaults.ring(settings)))
-    columns = (output.Column("recording_id", "Recording"), output.Column("problem", "Problem"))
-    output.listing(problems, columns, form, nothing=f"{checked} recordings are whole.")
+    checked, proofs, problems = context.run(_verify(settings, vaults.ring(settings)))
+    columns = (
+        output.Column("recording_id", "Recording"),
+        output.Column("call_id", "Call"),
+        output.Column("problem", "Problem"),
+    )
+    also = f" and {proofs} receipts" if proofs else ""
+    output.listing(problems, columns, form, nothing=f"{checked} recordings{also} are whole.")
     if problems:
         raise typer.Exit(failures.EXIT_PROBLEM)
 
@@ -176,8 +223,9 @@ async def _find(connection: store.Connection, name: str) -> stored.Recording:
 
 async def _export(
     settings: Settings, ring: keyring.KeyRing, name: str, out: Path | None, force: bool
-) -> tuple[stored.Recording, Path]:
-    from gateway.cli import moments
+) -> tuple[stored.Recording, Path, Path | None]:
+    """The recording, its file, and the file of its receipt if there is one."""
+    from gateway.cli import moments, receipts
     from gateway.store import audit
     from gateway.store import recordings as stored
 
@@ -185,11 +233,14 @@ async def _export(
         async with database.read() as connection:
             one = await _find(connection, name)
             wrapped = await stored.key_of(connection, one.recording_id)
+            signed = await receipts.exported(connection, one.call_id, receipts.ABOUT[one.kind])
         if one.state is not stored.State.STORED or wrapped is None:
             raise failures.Failure(f"the recording is {one.state.value}: {one.why or 'its key is gone'}")
         path = out or Path(f"{one.recording_id}.mp3")
-        if path.exists() and not force:
-            raise failures.Failure(f"{path} is there already; --force overwrites it")
+        beside = receipts.beside(path)
+        for there in (path, beside):
+            if there.exists() and not force:
+                raise failures.Failure(f"{there} is there already; --force overwrites it")
         key = _unwrapped(ring, wrapped, one)
         # Written down before the first byte leaves the vault.
         async with database.begin() as tx:
@@ -202,7 +253,9 @@ async def _export(
                 details={"call_id": one.call_id},
             )
     _decrypt(settings, one, key, path)
-    return one, path
+    for text in signed:
+        receipts.write(beside, text)
+    return one, path, beside if signed else None
 
 
 def _unwrapped(ring: keyring.KeyRing, wrapped: keyring.Wrapped, one: stored.Recording) -> bytes:
@@ -233,9 +286,11 @@ def _decrypt(settings: Settings, one: stored.Recording, key: bytes, path: Path) 
         raise failures.Failure(str(error)) from None
 
 
-async def _verify(settings: Settings, ring: keyring.KeyRing | None) -> tuple[int, list[dict[str, Any]]]:
-    from gateway.cli import moments
+async def _verify(settings: Settings, ring: keyring.KeyRing | None) -> tuple[int, int, list[dict[str, Any]]]:
+    """How many recordings and how many receipts are whole, and what is wrong with the others."""
+    from gateway.cli import moments, receipts
     from gateway.store import audit, vault
+    from gateway.store import receipts as stored_receipts
     from gateway.store import recordings as stored
 
     problems: list[dict[str, Any]] = []
@@ -244,21 +299,29 @@ async def _verify(settings: Settings, ring: keyring.KeyRing | None) -> tuple[int
     async with context.database(settings) as database:
         async with database.read() as connection:
             said = await stored.ring_problems(connection, ring)
-        problems += [{"recording_id": "-", "problem": one} for one in said]
+            signing = await stored_receipts.keys(connection)
+        problems += [{"recording_id": "-", "call_id": "-", "problem": one} for one in said.values()]
         last: stored.Recording | None = None
         while True:
             async with database.read() as connection:
                 page = await stored.list_recordings(connection, stored.RecordingFilter(), after=last)
                 keys = {one.recording_id: await stored.key_of(connection, one.recording_id) for one in page}
+                consents = {one.recording_id: await receipts.consent_problem(connection, one, signing) for one in page}
             for one in page:
                 if one.state is not stored.State.SHREDDED:
                     known.add(one.recording_id)
-                    problem = _problem(settings, ring, one, keys[one.recording_id])
-                    checked += problem is None
-                    problems += [{"recording_id": one.recording_id, "problem": problem}] if problem else []
+                    found = [_problem(settings, ring, one, keys[one.recording_id]), consents[one.recording_id]]
+                    checked += not any(found)
+                    problems += [
+                        {"recording_id": one.recording_id, "call_id": one.call_id, "problem": problem}
+                        for problem in found
+                        if problem
+                    ]
             if len(page) < stored.PAGE:
                 break
             last = page[-1]
+        proved, wrong = await receipts.verify(settings, database)
+        problems += wrong
         async with database.begin() as tx:
             await audit.append(
                 tx,
@@ -266,12 +329,13 @@ async def _verify(settings: Settings, ring: keyring.KeyRing | None) -> tuple[int
                 actor=vaults.actor(),
                 action="recordings.verified",
                 subject="vault",
-                details={"whole": checked, "problems": len(problems)},
+                details={"whole": checked, "receipts": proved, "problems": len(problems)},
             )
     for path in sorted(settings.vault.dir.glob(f"[0-9]*/[0-9]*/[0-9]*/*{vault.SUFFIX}")):
         if path.stem not in known:
-            problems.append({"recording_id": path.stem, "problem": f"{path} belongs to no recording: noise, delete it"})
-    return checked, problems
+            problem = f"{path} belongs to no recording: noise, delete it"
+            problems.append({"recording_id": path.stem, "call_id": "-", "problem": problem})
+    return checked, proved, problems
 
 
 def _problem(

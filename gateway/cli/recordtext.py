@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
 from gateway.cli import output
+
+MAX_ANALYSIS = 300
+"""Characters of an analysis; the whole is in the JSON."""
+_SAID = {"whisper_played": "whisper", "accepted": "pressed 1", "machine": "sounds like a machine"}
 
 
 def render(record: Mapping[str, Any], zone: tzinfo, *, state: str) -> str:
@@ -73,6 +78,43 @@ def _facts(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
         )
     if record.get("sip_call_id"):
         yield f"SIP         {record['sip_call_id']}"
+    yield from _recorded(record, zone)
+
+
+def _recorded(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
+    """What was asked about recording, and what there is of it."""
+    consent = _part(record, "recording_consent")
+    if consent.get("mode") not in (None, "off"):
+        yield f"consent     {_consent(consent)}"
+    for pause in record.get("pauses") or []:
+        until = _time(pause.get("to"), zone) if pause.get("to") else "the end"
+        yield f"paused      {_time(pause.get('from'), zone)} to {until}"
+    for one in record.get("recordings") or []:
+        judged = one.get("review") or {}
+        said = [one.get("kind"), one.get("state"), _seconds(one.get("duration_seconds"))]
+        said += [f"score {judged['score']} by {judged.get('reviewer')}"] if judged.get("score") else []
+        yield f"recording   {one.get('recording_id')}  {', '.join(str(part) for part in said)}"
+        if one.get("analysis") is not None:
+            yield f"analysis    {json.dumps(one['analysis'], ensure_ascii=False)[:MAX_ANALYSIS]}"
+    for one in record.get("receipts") or []:
+        yield (
+            f"receipt     {one.get('what')}  {str(one.get('digest'))[:12]}, key {one.get('key_id')}, "
+            f"signed {_time(one.get('signed'), zone)}"
+        )
+
+
+def _consent(consent: Mapping[str, Any]) -> str:
+    by = f", region {consent['region']}" if consent.get("region") else ""
+    parts = [f"{consent.get('result')} ({consent.get('mode')}{by})"]
+    if consent.get("key"):
+        parts.append(f"key {consent['key']}")
+    if consent.get("prompt_id"):
+        parts.append(f"{consent['prompt_id']} {str(consent.get('prompt_version') or '')[:12]}".rstrip())
+    if consent.get("early_media"):
+        parts.append("before the answer")
+    if consent.get("announcement_in_recording"):
+        parts.append("in front of the recording")
+    return ", ".join(parts)
 
 
 def _caller(caller: Mapping[str, Any]) -> str:
@@ -94,6 +136,9 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
         for label, key in (("SIP", "sip_code"), ("Q.850", "q850_cause"))
         if attempt.get(key) is not None
     ]
+    codes += [said for key, said in _SAID.items() if attempt.get(key)]
+    if attempt.get("accepted") is False:
+        codes.append("not accepted")
     agent = f" by {attempt['agent']}" if attempt.get("agent") else ""
     return (
         f"step {attempt.get('step')} {attempt.get('kind')}: {attempt.get('destination')} "

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import store
-from gateway.cli import context, failures, moments
+from gateway.cli import context, failures, moments, vaults
 from gateway.core import book, calls, grouping, records, restarts, rows
 from gateway.pbx import journalfiles
-from gateway.services import attributing, dispatcher, filing
+from gateway.services import attributing, dispatcher, filing, forgotten, receipting
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
 from gateway.store import outbox, routing
+from gateway.store import receipts as stored_receipts
 
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
+    from gateway.store import signatures
 
 LINGER_US = 30_000_000
 """How long after the end of a call its late rows are waited for, by the journal's own time."""
@@ -47,6 +49,8 @@ class Result:
     same: int = 0
     open: int = 0
     partial: int = 0
+    receipts: int = 0
+    """Receipts of consent that were not there."""
 
     def counts(self) -> dict[str, int]:
         """Numbers by name, in the order of telling."""
@@ -57,6 +61,7 @@ class Result:
             "same": self.same,
             "open": self.open,
             "partial": self.partial,
+            "receipts": self.receipts,
         }
 
 
@@ -70,11 +75,18 @@ class Group:
 
 
 async def replay(settings: Settings, paths: Sequence[Path], *, write: bool) -> Result:
-    """Fold the files (none: journal and archive) and compare; with `write` store what differs."""
+    """Fold the files (none: journal and archive) and compare; with `write` store what differs.
+
+    Erased persons are not brought back: what the journal still says of them is filed under their pseudonym.
+    """
     files = _files(settings, paths)
     result = Result()
     async with context.database(settings) as database:
-        work = _Work(settings, database, result, write)
+        erased = forgotten.Forgotten(database, vaults.ring(settings))
+        await erased.load()
+        if write and erased.is_blind:
+            raise failures.Failure("without the key ring erased persons are not recognised: name it in vault.keys_file")
+        work = _Work(settings, database, result, erased, write)
         batch: list[Group] = []
         for group in groups(_rows(files)):
             batch.append(group)
@@ -83,6 +95,13 @@ async def replay(settings: Settings, paths: Sequence[Path], *, write: bool) -> R
                 batch = []
         await work.take(batch)
     return result
+
+
+def journal_groups(settings: Settings) -> Iterator[Group]:
+    """The calls of the journal and its archive. Raises Failure when they cannot be read."""
+    if not settings.asterisk.journal_dir.is_dir():
+        return iter(())
+    return groups(_rows(_files(settings, [])))
 
 
 def _files(settings: Settings, paths: Sequence[Path]) -> list[Path]:
@@ -138,27 +157,31 @@ def groups(journal: Iterator[rows.Row]) -> Iterator[Group]:
 class _Work:
     """Compares groups with the store, batch by batch."""
 
-    def __init__(self, settings: Settings, database: store.Database, result: Result, write: bool) -> None:
+    def __init__(
+        self, settings: Settings, database: store.Database, result: Result, erased: forgotten.Forgotten, write: bool
+    ) -> None:
         self._node = settings.node.name
         self._with_region = settings.caller.region
         self._targets = [dispatcher.TARGET] if settings.events.jsonl_path is not None else []
         self._database = database
         self._result = result
         self._write = write
+        self._erased = erased
+        self._signer = vaults.signer(settings) if write else _signer_to_compare(settings)
         self._books: dict[int | None, book.Book | None] = {}
 
     async def take(self, batch: Sequence[Group]) -> None:
         """Fold, compare, count, and store if asked to."""
-        folded = [facts for group in batch if (facts := await self._facts(group)) is not None]
+        folded = [(facts, group) for group in batch if (facts := await self._facts(group)) is not None]
         whole = []
-        for facts in folded:
+        for facts, group in folded:
             if not facts.did:
                 # Its entry stands in a file that was not given, or is lost: the stored record knows more.
                 self._result.partial += 1
             elif not facts.is_closed:
                 self._result.open += 1
             else:
-                whole.append(facts)
+                whole.append((facts, group.rows))
         if whole:
             await self._compare(whole)
 
@@ -173,20 +196,26 @@ class _Work:
                 facts = calls.fold(group.rows, closed=calls.Closing(known.at_us, known.reason))
         return facts
 
-    async def _compare(self, whole: Sequence[calls.CallFacts]) -> None:
-        ids = [facts.call_id for facts in whole]
+    async def _compare(self, whole: Sequence[tuple[calls.CallFacts, Sequence[rows.Row]]]) -> None:
+        ids = [facts.call_id for facts, _ in whole]
+        pseudonyms = {
+            facts.call_id: pseudonym for facts, _ in whole if (pseudonym := self._erased.pseudonym(facts)) is not None
+        }
         asked = [
             stored_calls.Question(facts.call_id, number, facts.started_at_us)
-            for facts in whole
-            if facts.direction is calls.Direction.INBOUND and (number := records.e164(facts.caller))
+            for facts, _ in whole
+            if facts.direction is calls.Direction.INBOUND
+            and (number := pseudonyms.get(facts.call_id) or records.e164(facts.caller))
         ]
         async with self._database.read() as connection:
             saved = await stored_calls.saved(connection, ids)
             before = await stored_calls.history_of_callers(connection, asked) if asked else {}
-        found = await self._who_called(whole)
-        filed = []
-        for facts in whole:
+            signed = await stored_receipts.of_calls(connection, ids)
+        found = await self._who_called([facts for facts, _ in whole if facts.call_id not in pseudonyms])
+        filed, receipts = [], []
+        for facts, group in whole:
             known = saved.get(facts.call_id)
+            receipts += self._receipts(facts, group, signed, is_erased=facts.call_id in pseudonyms)
             made = filing.file(
                 facts,
                 await self._book(facts.plan_revision),
@@ -196,19 +225,39 @@ class _Work:
                 now_us=moments.micros(context.now()),
                 with_region=self._with_region,
                 found=found[facts.call_id].attribution if facts.call_id in found else None,
+                pseudonym=pseudonyms.get(facts.call_id),
             )
             if made is None:
                 self._result.same += 1
                 continue
             filed.append(made)
             self._result.changes.append(await self._change(made, known))
-        if self._write and filed:
-            await self._store(filed, found)
+        self._result.receipts += len(receipts)
+        if self._write and (filed or receipts):
+            kept = [found[one.row.call_id] for one in filed if one.row.call_id in found]
+            await self._store(filed, receipts, pseudonyms, kept)
 
     async def _who_called(self, whole: Sequence[calls.CallFacts]) -> dict[str, attributing.Found]:
         books = [(facts, await self._book(facts.plan_revision)) for facts in whole]
         async with self._database.read() as connection:
             return await attributing.of_batch(connection, books)
+
+    def _receipts(
+        self, facts: calls.CallFacts, group: Sequence[rows.Row], signed: receipting.Known, *, is_erased: bool
+    ) -> list[stored_receipts.Signed]:
+        """Those that are missing. One that is there was made from all rows, which an archived journal may not have."""
+        if self._signer is None or not receipting.is_due(facts):
+            return []
+        made = receipting.made(
+            facts,
+            group,
+            signed,
+            signer=self._signer,
+            node=self._node,
+            person=None if is_erased else forgotten.person(facts),
+            now_us=moments.micros(context.now()),
+        )
+        return [one for one in made if (one.call_id, one.what) not in signed]
 
     async def _change(self, made: filing.Filed, known: stored_calls.Saved | None) -> Change:
         if known is None:
@@ -218,12 +267,26 @@ class _Work:
         old = json.loads(stored.record) if stored else {}
         return Change(made.row.call_id, "changed", ", ".join(_differing(old, json.loads(made.row.record))))
 
-    async def _store(self, filed: Sequence[filing.Filed], found: Mapping[str, attributing.Found]) -> None:
-        async with self._database.begin() as tx:
-            await stored_calls.save(tx, [one.row for one in filed])
-            await outbox.add(tx, [event for one in filed for event in one.events], self._targets)
-            kept = [found[one.row.call_id] for one in filed if one.row.call_id in found]
-            await attributing.keep(tx, kept, now_us=moments.micros(context.now()))
+    async def _store(
+        self,
+        filed: Sequence[filing.Filed],
+        receipts: Sequence[stored_receipts.Signed],
+        pseudonyms: Mapping[str, str],
+        found: Sequence[attributing.Found],
+    ) -> None:
+        now_us = moments.micros(context.now())
+        try:
+            async with self._database.begin() as tx:
+                await self._erased.hold(tx)
+                await stored_calls.save(tx, [one.row for one in filed])
+                await outbox.add(tx, [event for one in filed for event in one.events], self._targets)
+                await self._erased.remember(tx, pseudonyms.items(), now_us)
+                if self._signer is not None and receipts:
+                    await stored_receipts.learn_key(tx, self._signer, node=self._node, now_us=now_us)
+                    await stored_receipts.keep(tx, receipts)
+                await attributing.keep(tx, found, now_us=now_us)
+        except forgotten.Overtaken:
+            raise failures.Failure("a person was erased meanwhile; run it again") from None
 
     async def _book(self, revision: int | None) -> book.Book | None:
         """The book of a revision, or the one in force, as the daemon chooses it."""
@@ -235,6 +298,14 @@ class _Work:
                 found = context.parse_book(stored.document, revision) if stored else None
             self._books[revision] = found or await context.book_in_force(self._database)
         return self._books[revision]
+
+
+def _signer_to_compare(settings: Settings) -> signatures.Signer | None:
+    """Comparing needs no key: who may not read it is told nothing of receipts."""
+    try:
+        return vaults.signer(settings)
+    except failures.Failure:
+        return None
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -37,7 +37,12 @@ def preview(form: context.Format = output.Format.TABLE, config: context.Config =
 @app.command()
 def run(form: context.Format = output.Format.TABLE, config: context.Config = context.DEFAULT_CONFIG) -> None:
     """Do what `preview` lists. Recordings are condemned first, and shredded after the grace period."""
-    done = context.run(_run(context.settings(config)))
+    from gateway.store import scrubbing
+
+    settings = context.settings(config)
+    done = context.run(_run(settings))
+    # A shredded key must not be left in SQLite's write-ahead log.
+    problem = scrubbing.scrub(settings.database.url)
     counts = {
         "condemned": done.condemned,
         "shredded": done.shredded,
@@ -48,6 +53,10 @@ def run(form: context.Format = output.Format.TABLE, config: context.Config = con
     }
     rows = [{"what": name, "count": count} for name, count in counts.items()]
     output.listing(rows, (output.Column("what", "What"), output.Column("count", "Count", is_number=True)), form)
+    if problem is not None:
+        raise failures.Failure(
+            f"keys that were shredded may still stand in the write-ahead log: {problem}; run it again"
+        )
     if done.files_left:
         raise failures.Failure(f"these files hold noise and could not be removed: {', '.join(done.files_left)}")
 

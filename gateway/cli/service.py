@@ -111,8 +111,7 @@ def health(
     One line for monitoring: OK, WARNING or CRITICAL, then what is wrong.
     """
     settings = context.settings(config)
-    url = f"http://{_host(settings)}:{settings.web.admin_port}/readyz"
-    document, problem = _readiness(url)
+    document, problem = readiness(settings)
     checks: dict[str, Any] = document.get("checks") or {}
     state = str(document.get("status") or "unreachable")
     code = {"ready": HEALTH_OK, "degraded": HEALTH_WARNING}.get(state, HEALTH_CRITICAL)
@@ -142,10 +141,11 @@ def _host(settings: Settings) -> str:
     return f"[{reached}]" if ":" in reached else reached
 
 
-def _readiness(url: str) -> tuple[dict[str, Any], str]:
-    """The document of /readyz, and in words why there is none."""
+def readiness(settings: Settings) -> tuple[dict[str, Any], str]:
+    """The running daemon's document of /readyz, and in words why there is none."""
     from urllib import error, request
 
+    url = f"http://{_host(settings)}:{settings.web.admin_port}/readyz"
     # Proxies of the environment are for the world outside, not for this machine.
     opener = request.build_opener(request.ProxyHandler({}))
     try:

@@ -22,6 +22,7 @@ SCOPES = {
     "routing:read": "what is in force",
     "live:read": "the calls that are up",
     "metrics:read": "/metrics and the details of /readyz",
+    "recordings:pause": "pause and resume recordings",
     "recordings:listen": "play recordings",
     "recordings:download": "keep recordings as files",
     "admin": "everything",

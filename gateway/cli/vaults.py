@@ -11,7 +11,7 @@ from gateway.cli import failures
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.services import erasing, retention
-    from gateway.store import keyring
+    from gateway.store import keyring, signatures
 
 
 def ring(settings: Settings) -> keyring.KeyRing | None:
@@ -37,6 +37,19 @@ def needed_ring(settings: Settings) -> keyring.KeyRing:
             "it in `vault.keys_file`"
         )
     return found
+
+
+def signer(settings: Settings) -> signatures.Signer | None:
+    """The node's signing key, None where the daemon has made none. Raises Failure for one that cannot be used."""
+    from gateway.store import signatures
+
+    path = settings.recording.signing_key_file
+    try:
+        return signatures.Signer.load(path) if path.exists() else None
+    except signatures.BadKey as error:
+        raise failures.Failure(f"no receipt can be signed: {error}") from None
+    except OSError as error:
+        raise failures.Failure(f"no receipt can be signed: {path}: {error.strerror}") from None
 
 
 def actor() -> str:

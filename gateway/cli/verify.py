@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.core import conservation
     from gateway.pbx import journalfiles
+    from gateway.services import forgotten
+    from gateway.store import keyring
 
 DUE_SECONDS = 60
 """A call that waits to be read for longer is a problem: the tracker is down or far behind."""
@@ -35,14 +38,15 @@ def verify(
 ) -> None:
     """Prove that every call in the journal is exactly one record, and every record a call in the journal (N1).
 
-    Reads the journal and its archive (14 days). Exits 1 when a record is missing, doubled or invented, or when calls
-    wait to be read for more than a minute.
+    Reads the journal and its archive (14 days). Exits 1 when a record is missing, doubled or invented, when calls wait
+    to be read for more than a minute, or when a record or the journal still names a person who was erased.
 
     \b
     Example:
         dialmark verify --since yesterday
     """
-    balance, damaged, zone = context.run(_verify(context.settings(config), since, until))
+    found = context.run(_verify(context.settings(config), since, until))
+    balance, damaged, zone = found.balance, found.damaged, found.zone
     now_us = _now_us()
     late = [one for one in balance.waiting if now_us - one.started_us > DUE_SECONDS * 1_000_000]
     rows = list(_rows(balance, zone))
@@ -58,6 +62,7 @@ def verify(
                     "invented": len(balance.invented),
                     "waiting": len(balance.waiting),
                     "damaged_rows": damaged,
+                    "naming_erased": found.naming_erased,
                     "calls": [{key: value for key, value in row.items() if key != "started"} for row in rows],
                 }
             )
@@ -65,7 +70,9 @@ def verify(
             output.listing(rows, [output.Column(key) for key in ("what", "started_at", "unique_id", "call_ids")], form)
         case output.Format.TABLE:
             _print(balance, damaged, rows, late)
-    if late or not balance.is_even:
+            if found.naming_erased:
+                print(f"{found.naming_erased} records and journal rows name a person who was erased: erase them again")
+    if late or found.naming_erased or not balance.is_even:
         raise typer.Exit(failures.EXIT_PROBLEM)
 
 
@@ -101,6 +108,8 @@ def replay(
     if form is output.Format.TABLE:
         counts = result.counts()
         left_out = f"left out: {counts['open']} open, {counts['partial']} not whole"
+        if counts["receipts"]:
+            print(f"{counts['receipts']} receipts of consent are missing")
         said = "Written." if write else "Nothing was written (--write)."
         print(f"{counts['new']} new, {counts['changed']} changed, {counts['same']} same; {left_out}. {said}")
 
@@ -121,9 +130,19 @@ def archive_folder(settings: Settings) -> Path:
     return settings.asterisk.journal_dir / journalfiles.ARCHIVE_FOLDER
 
 
-async def _verify(settings: Settings, since: str | None, until: str | None) -> tuple[conservation.Balance, int, tzinfo]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What `verify` found. `naming_erased`: records and journal rows in which an erased person stands."""
+
+    balance: conservation.Balance
+    damaged: int
+    naming_erased: int
+    zone: tzinfo
+
+
+async def _verify(settings: Settings, since: str | None, until: str | None) -> _Found:
     from gateway.cli import moments
-    from gateway.services import tracker
+    from gateway.services import forgotten, tracker
     from gateway.store import journal as stored_journal
 
     now = context.now()
@@ -133,16 +152,32 @@ async def _verify(settings: Settings, since: str | None, until: str | None) -> t
         since_us = since and moments.micros(moments.parse(since, "--since", now=now, zone=zone))
         until_us = until and moments.micros(moments.parse(until, "--until", now=now, zone=zone))
         span = (since_us if isinstance(since_us, int) else None, until_us if isinstance(until_us, int) else None)
+        erased = forgotten.Forgotten(database, _ring(settings))
+        await erased.load()
         # How far was read is taken first, the records then, the journal last: whatever happens in between, a row that
         # counts as read has its record, and a record has its rows.
         async with database.read() as connection:
             progress = tracker.progress(await stored_journal.files(connection, node))
-        records = await _records(database, node, *span)
-    ledger, damaged = _read_journal(settings, progress)
-    return ledger.balance(records, since_us=span[0], until_us=span[1]), damaged, zone
+        records, named = await _records(database, node, *span, erased)
+    ledger, damaged, rows_named = _read_journal(settings, progress, erased)
+    return _Found(ledger.balance(records, since_us=span[0], until_us=span[1]), damaged, named + rows_named, zone)
 
 
-async def _records(database: Any, node: str, since_us: int | None, until_us: int | None) -> list[conservation.Record]:
+def _ring(settings: Settings) -> keyring.KeyRing | None:
+    """None for who may not read it: then erased persons are known by their calls only."""
+    from gateway.cli import vaults
+
+    try:
+        return vaults.ring(settings)
+    except failures.Failure as error:
+        output.note(f"erased persons are looked for by their calls only: {error}")
+        return None
+
+
+async def _records(
+    database: Any, node: str, since_us: int | None, until_us: int | None, erased: forgotten.Forgotten
+) -> tuple[list[conservation.Record], int]:
+    """The records, and how many name an erased person."""
     from gateway.core import conservation
     from gateway.store import calls
 
@@ -151,18 +186,23 @@ async def _records(database: Any, node: str, since_us: int | None, until_us: int
         since_us=None if since_us is None else since_us - EDGE_US,
         until_us=None if until_us is None else until_us + EDGE_US,
     )
-    return [
-        conservation.Record(row.call_id, row.unique_id, row.started_us, row.state == "open")
-        async for row in calls.export(database, wanted)
-    ]
+    found, named = [], 0
+    async for row in calls.export(database, wanted):
+        found.append(conservation.Record(row.call_id, row.unique_id, row.started_us, row.state == "open"))
+        number = row.did if row.direction == "outbound" else row.caller
+        named += erased.is_named(row.call_id, number, row.started_us)
+    return found, named
 
 
-def _read_journal(settings: Settings, progress: dict[str, int]) -> tuple[conservation.Ledger, int]:
-    """All rows of journal and archive; and how many lines were damaged. Raises Failure when it cannot be read."""
+def _read_journal(
+    settings: Settings, progress: dict[str, int], erased: forgotten.Forgotten
+) -> tuple[conservation.Ledger, int, int]:
+    """All rows of journal and archive; how many lines were damaged, and how many name an erased person. Raises Failure
+    when it cannot be read."""
     folder = settings.asterisk.journal_dir
     for _ in range(5):
         try:
-            return _read_once(settings, progress)
+            return _read_once(settings, progress, erased)
         except FileNotFoundError as error:
             if not folder.is_dir():
                 raise failures.Failure(f"{folder} is not there: correct asterisk.journal_dir") from error
@@ -172,12 +212,14 @@ def _read_journal(settings: Settings, progress: dict[str, int]) -> tuple[conserv
     raise failures.Failure("the journal was rotated again and again while it was read: try again")
 
 
-def _read_once(settings: Settings, progress: dict[str, int]) -> tuple[conservation.Ledger, int]:
+def _read_once(
+    settings: Settings, progress: dict[str, int], erased: forgotten.Forgotten
+) -> tuple[conservation.Ledger, int, int]:
     from gateway.core import conservation
     from gateway.pbx import journalfiles
 
     ledger = conservation.Ledger()
-    damaged = 0
+    damaged = named = 0
     for file in journal_files(settings):
         read = progress.get(file.fingerprint, 0)
         for line in journalfiles.read_whole(file):
@@ -185,7 +227,8 @@ def _read_once(settings: Settings, progress: dict[str, int]) -> tuple[conservati
                 damaged += 1
             else:
                 ledger.feed(line.row, is_read=line.offset < read)
-    return ledger, damaged
+                named += erased.is_entry_of_erased(line.row)
+    return ledger, damaged, named
 
 
 def journal_files(settings: Settings) -> list[journalfiles.JournalFile]:

@@ -25,10 +25,11 @@ _PROMPT_PATH = 130
 _SERVICES_FRAME = (
     len(
         "DM_CM=announce_opt_out,DM_CG=US-CA,DM_CP=,DM_CI=,DM_CV=,DM_CE=1,DM_CA=1,DM_CT=,DM_W=,"
-        "DM_AC=11111111,DM_AP=,DM_AR=5,DM_AS=15,DM_UN=voicemail,DM_UP=,DM_UT=,DM_CL=en-GB,"
+        "DM_AC=11111111,DM_AP=,DM_AR=5,DM_AS=15,DM_AD=1,DM_UN=voicemail,DM_UP=,DM_UT=,DM_UI=,DM_UV=,DM_CL=en-GB,"
     )
     + len("consent_announce_opt_out.en-GB")
-    + 32
+    + len("leave_message.en-GB")
+    + 2 * 32
     + 6 * _PROMPT_PATH
 )
 """Consent, whisper, acceptance and unanswered behaviour, all of them at once."""

@@ -77,9 +77,12 @@ def read(table: tables.Table, key: str, around: Surroundings) -> book.Route:
         accept=handling.accept(table) or book.Acceptance.NONE,
         accept_repeats=table.whole("accept_repeats", 2, 1, 5),
         accept_seconds=table.whole("accept_seconds", 5, 2, 15),
+        answering_machine_detection=bool(table.flag("answering_machine_detection")),
         unanswered=table.choice("unanswered", book.Unanswered, book.Unanswered.MESSAGE),
     )
     _refuse_idle_hours(table, route)
+    if route.answering_machine_detection and not _asks_anybody(route, around.destinations.by_key):
+        table.wrong("answering_machine_detection", 'is for those who must press 1: give accept = "press-1"')
     table.refuse_unknown()
     return route
 
@@ -110,6 +113,17 @@ def _refuse_idle_hours(table: tables.Table, route: book.Route) -> None:
             table.wrong(
                 "hours", "nobody would ring after hours: give reserve, after_hours_destinations or after_hours_message"
             )
+
+
+def _asks_anybody(route: book.Route, known: Mapping[str, book.Destination]) -> bool:
+    """Whether anybody whom the route rings must press 1; a sticky agent's line may be any."""
+    groups = [route.forward, *route.reserve, *route.after_hours_destinations]
+    groups += [group for by_cause in route.reserve_by_cause.values() for group in by_cause]
+    for exception in route.exceptions:
+        groups += [exception.forward, *(exception.reserve or ())]
+    keys = {key for group in groups for key in group}
+    rung = known.values() if route.sticky_days else [known[key] for key in keys if key in known]
+    return any((one.accept or route.accept) is book.Acceptance.PRESS_1 for one in rung)
 
 
 @dataclass(frozen=True, slots=True)

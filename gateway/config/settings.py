@@ -13,463 +13,47 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import ValidationError
 
-from gateway.config import positions, problems
-from gateway.core import retention
+from gateway.config import positions, problems, settingsections
+from gateway.config.settingsections import Section
 
 ENVIRONMENT_PREFIX = "DIALMARK_"
 _VARIABLE = re.compile(rf"{ENVIRONMENT_PREFIX}([A-Z0-9_]+?)__([A-Z0-9_]+)", re.IGNORECASE)
 _CREDENTIAL = re.compile(r"([a-z_]+)\.([a-z_]+)")
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/]+@")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_FOLDERS_APART = ("recording.spool_dir", "vault.dir", "prompts.dir", "asterisk.journal_dir")
+"""Files are removed from each by what they are called."""
 MASKED = "********"
-DIALPLAN_SECONDS = 1.5
-"""How long the dialplan waits for FastAGI before it takes the default plan."""
 
-
-@dataclass(frozen=True, slots=True)
-class SettingsError:
-    """One thing that is wrong. `where` is the file with its line, the variable or the credential it came from."""
-
-    where: str
-    key: str
-    """Dotted: `agi.port`."""
-    message: str
-    """Never holds the value of a secret."""
-    suggestion: str | None = None
-
-    def __str__(self) -> str:
-        guess = f" Did you mean '{self.suggestion}'?" if self.suggestion else ""
-        return (
-            f"{self.where}: {self.key}: {self.message}.{guess}" if self.key else f"{self.where}: {self.message}.{guess}"
-        )
-
-
-class SettingsErrors(Exception):
-    """The settings are refused; `errors` holds all of them, at least one."""
-
-    def __init__(self, errors: list[SettingsError]) -> None:
-        self.errors = tuple(errors)
-        super().__init__(self.errors)
-
-    def __str__(self) -> str:
-        return "\n".join(str(error) for error in self.errors)
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path: the daemon runs in no particular folder")
-    return path
-
-
-def _host(host: str) -> str:
-    # A name would be looked up for every connection, and a slow DNS server would stop calls (asterisk.md, section 1).
-    try:
-        ip_address(host)
-    except ValueError:
-        raise ValueError("must be an IP address, not a name") from None
-    return host
-
-
-def _file_name(name: str) -> str:
-    if not name or "/" in name or name.startswith("."):
-        raise ValueError("must be a file name without folder")
-    if "ballast".startswith(name):
-        # What begins with the journal's name is read as journal.
-        raise ValueError("must not be the beginning of `ballast`, a file of ours beside it")
-    return name
-
-
-def _database_url(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    match scheme.partition("+")[0] if found else "":
-        case "sqlite":
-            if not rest.startswith("//"):
-                raise ValueError("needs an absolute path: sqlite:////var/lib/dialmark/dialmark.db")
-            return f"sqlite+aiosqlite://{rest}"
-        case "postgresql" | "postgres":
-            return f"postgresql+psycopg://{rest}"
-    raise ValueError("must begin with sqlite:/// or postgresql://")
-
-
-def _prompt_folder(path: Path) -> Path:
-    if not re.fullmatch(r"/[A-Za-z0-9_./-]{0,63}", str(path)) or ".." in path.parts:
-        raise ValueError("must be at most 64 of A-Z a-z 0-9 _ . / -: it travels in every plan")
-    return path
-
-
-def _listed(value: object) -> object:
-    return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
-def _or_none(value: object) -> object:
-    return None if value == "" else value
-
-
-Whole = Annotated[int, Field(strict=True)]
-Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
-Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Switch = Annotated[bool, Field(strict=True)]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-Folder = Annotated[Path, AfterValidator(_absolute)]
-OptionalFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(lambda path: path and _absolute(path))]
-Voice = Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?=[A-Za-z0-9_.+-][A-Za-z0-9_./+-]{0,63}$")]
-Address = Annotated[str, AfterValidator(_host)]
-Network = IPv4Network | IPv6Network
-
-
-class Section(BaseModel):
-    """One table of the file. The docstring of each becomes its heading comment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
-
-
-class Node(Section):
-    """This machine among those that share a database."""
-
-    name: Word = Field("main", description="Name of this node in records, metrics and health; unique in the database.")
-
-
-class Database(Section):
-    """Where calls, routing and the outbox are kept."""
-
-    url: Annotated[str, AfterValidator(_database_url)] = Field(
-        "sqlite:////var/lib/dialmark/dialmark.db",
-        repr=False,
-        description="`sqlite:////path/file.db` for one node, `postgresql://user@host/name` for several. "
-        "A password belongs into a credential `database.url` or into DIALMARK_DATABASE__URL.",
-    )
-
-
-class Asterisk(Section):
-    """The folders that Dialmark shares with Asterisk on this machine."""
-
-    journal_dir: Folder = Field(
-        Path("/var/log/asterisk/cel-custom"),
-        description="Folder in which Asterisk writes the CEL journal. It must exist, or every row is lost.",
-    )
-    journal_name: Annotated[str, AfterValidator(_file_name)] = Field(
-        "dialmark.csv", description="File name of the journal, the section's name in `cel_custom.conf`."
-    )
-    generated_dir: Folder = Field(
-        Path("/etc/asterisk/dialmark"),
-        description="Folder for the files Dialmark writes for Asterisk: default plan, trunk contexts, trunks.",
-    )
-
-
-class Ami(Section):
-    """The manager interface: health, hanging up, reconciling after a restart. Calls go on without it."""
-
-    enabled: Switch = Field(True, description="Whether to connect at all.")
-    host: Address = Field("127.0.0.1", description="Address of Asterisk's manager; an IP address, no name.")
-    port: Port = Field(5038, description="Port of Asterisk's manager (TCP).")
-    username: Word = Field(
-        "dialmark", description="Account in `manager.conf`; read=call, write=call,reporting suffice."
-    )
-    secret: SecretStr = Field(
-        SecretStr(""), description="The account's secret. Better as a credential `ami.secret` or in `secret_file`."
-    )
-    secret_file: OptionalFile = Field(
-        None, description='File that holds the secret, if `secret` is empty; "" for none. Mode 0640 or stricter.'
-    )
-
-    def password(self) -> str:
-        """The secret, from here or from its file. Raises `SettingsErrors` when the file cannot be read."""
-        if self.secret.get_secret_value() or self.secret_file is None:
-            return self.secret.get_secret_value()
-        try:
-            return self.secret_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            where = str(self.secret_file)
-            raise SettingsErrors([SettingsError(where, "ami.secret_file", f"cannot be read: {reason}")]) from None
-
-
-class Agi(Section):
-    """The FastAGI listener, which Asterisk asks for each call's plan."""
-
-    host: Address = Field(
-        "127.0.0.1", description="Address to listen on. FastAGI has no authentication: keep it on loopback."
-    )
-    port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = Field(
-        4573, description="Port to listen on (TCP); the dialplan's `DM_AGI` must name the same."
-    )
-    backlog: Annotated[int, Field(strict=True, ge=1, le=65_535)] = Field(
-        4096, description="Connections that wait while the daemon hangs; a full one costs every caller 2 s."
-    )
-    answer_seconds: Annotated[Seconds, Field(gt=0, lt=DIALPLAN_SECONDS)] = Field(
-        1.0, description="Seconds for a whole session; the dialplan leaves after 1.5 s, so it must be shorter."
-    )
-    lookup_seconds: Annotated[Seconds, Field(gt=0)] = Field(
-        0.2, description="Seconds for what the answer needs from the database; late means an unknown caller."
-    )
-    max_sessions: Annotated[int, Field(strict=True, ge=1)] = Field(
-        200, description="Sessions at once; more are refused, and those callers take the default plan."
-    )
-
-    @field_validator("lookup_seconds")
-    @classmethod
-    def _before_the_answer(cls, seconds: float, info: ValidationInfo) -> float:
-        if seconds >= info.data.get("answer_seconds", DIALPLAN_SECONDS):
-            raise ValueError("must be below answer_seconds")
-        return seconds
-
-
-class Web(Section):
-    """The two web listeners: the public one for sites' visitors, the admin one for API, pages, metrics and health."""
-
-    host: Address = Field("127.0.0.1", description="Address of the public listener.")
-    port: Port = Field(8080, description="Port of the public listener (TCP).")
-    admin_host: Address = Field(
-        "127.0.0.1", description="Address of the admin listener. Put a proxy with TLS before it to open it up."
-    )
-    admin_port: Port = Field(8081, description="Port of the admin listener (TCP).")
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_listed)] = Field(
-        (), description='Networks whose `X-Forwarded-For` is believed: `["127.0.0.1/32"]` for a proxy on this machine.'
-    )
-
-
-class Journal(Section):
-    """Reading, rotating and keeping the CEL journal, from which all records are made."""
-
-    rotate_bytes: Annotated[int, Field(strict=True, ge=1_000_000)] = Field(
-        67_108_864, description="Size in bytes at which the journal is renamed and a new one begun."
-    )
-    archive_days: Annotated[int, Field(strict=True, ge=1, le=3_650)] = Field(
-        14, description="Days for which passed journals are kept, compressed, for `verify` and `replay`."
-    )
-    batch_milliseconds: Annotated[int, Field(strict=True, ge=1, le=5_000)] = Field(
-        400, description="Milliseconds after which the rows read so far are committed as one transaction."
-    )
-    batch_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
-        1_500, description="Rows after which they are committed at once; bounds memory while catching up."
-    )
-    ballast_bytes: Annotated[int, Field(strict=True, ge=0)] = Field(
-        67_108_864,
-        description="Bytes of the file that holds space in the journal's folder and is freed below 5 % of free space, "
-        "so that rows fit until you have made space; 0 for none.",
-    )
-
-
-class Events(Section):
-    """Events as JSON lines, for programs that would rather read a file than receive webhooks."""
-
-    jsonl_path: OptionalFile = Field(
-        Path("/var/lib/dialmark/events.jsonl"), description='File to append to; "" for none.'
-    )
-    rotate_bytes: Annotated[int, Field(strict=True, ge=100_000)] = Field(
-        67_108_864, description="Size in bytes at which the file is renamed to `.1` and a new one begun."
-    )
-
-
-class Logging(Section):
-    """The daemon's own records, to stderr; SIGHUP puts changes in force."""
-
-    format: Literal["console", "json"] = Field(
-        "console", description="`console` for people, `json` for a log collector; both one line per record."
-    )
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is written.")
-    mask_numbers: Switch = Field(
-        True, description="Hide the middle of telephone numbers; callers' numbers are personal data."
-    )
-
-
-class Limits(Section):
-    """Bounds on the admin listener; SIGHUP puts changes in force."""
-
-    login_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
-        10, description="Failed log-ins per minute and client address before it is turned away (429)."
-    )
-    api_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
-        600, description="API requests per minute and token before it is turned away (429)."
-    )
-    live_clients: Annotated[int, Field(strict=True, ge=1)] = Field(
-        50, description="Browsers that may follow calls live at once; each holds a connection."
-    )
-
-
-class Caller(Section):
-    """What is told of a caller from the number alone."""
-
-    region: Switch = Field(
-        True,
-        description="Whether to name the caller's region (R89). The tables cost 106 MB of memory; country is free.",
-    )
-
-
-class Vault(Section):
-    """Where recordings are kept, encrypted, and the ring of keys that wrap theirs."""
-
-    dir: Folder = Field(
-        Path("/var/lib/dialmark/recordings"), description="Folder of the encrypted recordings, by year, month and day."
-    )
-    keys: SecretStr = Field(
-        SecretStr(""),
-        description="The key ring itself: only from outside this file, as a credential `vault.keys` or in "
-        "DIALMARK_VAULT__KEYS (`;` between lines).",
-    )
-    keys_file: OptionalFile = Field(
-        None,
-        description='File that holds the key ring, if `keys` is empty; "" for none. Mode 0640 or stricter, and a copy '
-        "of it elsewhere: without it no recording can ever be opened. `dialmark recordings new-key` prints a line.",
-    )
-
-    def text(self) -> str:
-        """The ring's text, "" when there is none. Raises `SettingsErrors` when its file cannot be read."""
-        if self.keys.get_secret_value() or self.keys_file is None:
-            return self.keys.get_secret_value()
-        try:
-            return self.keys_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            where = str(self.keys_file)
-            raise SettingsErrors([SettingsError(where, "vault.keys_file", f"cannot be read: {reason}")]) from None
-
-
-class Recording(Section):
-    """From Asterisk's spool into the vault."""
-
-    spool_dir: Folder = Field(
-        Path("/var/spool/asterisk/dialmark"),
-        description="Folder into which Asterisk records, in plain. On a filesystem of its own: filled by recordings, "
-        "it must not take the journal's room.",
-    )
-    settle_seconds: Annotated[Seconds, Field(ge=0.1, le=600)] = Field(
-        2.0, description="Seconds for which a file must not have changed after the call's end."
-    )
-    unknown_seconds: Annotated[Seconds, Field(ge=1, le=86_400)] = Field(
-        600.0,
-        description="Seconds after which a file whose call, or whose consent, is not in the journal counts as recorded "
-        "without consent: it is locked away, and an alarm is raised.",
-    )
-    min_free_percent: Annotated[int, Field(strict=True, ge=1, le=90)] = Field(
-        10, description="Free room of the spool's filesystem in per cent below which new calls are not recorded."
-    )
-    poll_seconds: Annotated[Seconds, Field(ge=0.05, le=60)] = Field(
-        0.5, description="Seconds between two looks into the spool."
-    )
-
-
-class Retention(Section):
-    """How long what is kept. `dialmark retention preview` lists what would go and why; only `run` removes."""
-
-    recordings_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] = Field(
-        180, description="Days for which recordings are kept, where no rule says otherwise."
-    )
-    rules: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        (),
-        description="Other spans by route and outcome, the most exact one counts: "
-        '`["sales/answered=365", "*/voicemail=30"]` in days.',
-    )
-    grace_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = Field(
-        14, description="Days for which a recording that is due can still be restored before its key is shredded."
-    )
-    refused_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = Field(
-        14, description="Days for which sound without a consent is kept locked away, for the inquiry; nobody hears it."
-    )
-    calls_months: Annotated[int, Field(strict=True, ge=1, le=1_200)] = Field(
-        25, description="Months after which a call's record loses the person; what is counted stays."
-    )
-    visits_months: Annotated[int, Field(strict=True, ge=1, le=1_200)] = Field(
-        13, description="Months for which visits to the site are kept."
-    )
-    audit_months: Annotated[int, Field(strict=True, ge=1, le=1_200)] = Field(
-        36, description="Months for which audit rows are kept."
-    )
-    backup_days: Annotated[int, Field(strict=True, ge=0, le=3_650)] = Field(
-        30, description="Days for which you keep backups of the database: what an erasure's receipt says of them."
-    )
-
-    @field_validator("rules")
-    @classmethod
-    def _readable_rules(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        retention.rules(1, texts)
-        return texts
-
-
-class Consent(Section):
-    """What the law of recording asks for, and the key that signs consent receipts. See docs/consent.md."""
-
-    regions_file: OptionalFile = Field(
-        None, description='A table of your own instead of the shipped `consent_regions.csv`; "" for the shipped one.'
-    )
-    receipts_key_file: Folder = Field(
-        Path("/etc/dialmark/receipts.key"),
-        description="Ed25519 key that signs receipts, mode 0600; made at the first start if it is not there.",
-    )
-
-
-class Prompts(Section):
-    """What callers and agents hear, and who speaks it. Calls go on without: what is not ready is not played."""
-
-    dir: Annotated[Folder, AfterValidator(_prompt_folder)] = Field(
-        Path("/var/lib/dialmark/prompts"),
-        description="Folder of the audio made ahead of time; Asterisk must be able to read it. At most 64 characters.",
-    )
-    own_dir: Folder = Field(
-        Path("/etc/dialmark/prompts"),
-        description="Folder of your own `KEY.LANGUAGE.wav`, read when a routing revision comes into force, and "
-        "`LANGUAGE.toml`, read at the start.",
-    )
-    engine: Literal["auto", "espeak-ng", "flite", "command", "none"] = Field(
-        "auto", description="Program that speaks; `auto` takes espeak-ng, else flite (English only)."
-    )
-    command: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        (),
-        description="Of engine `command`: program and arguments, no shell, with `{text_file}`, `{wav}`, `{voice}`, "
-        "`{language}`; it must write a WAV file of plain PCM.",
-    )
-    voices: Annotated[tuple[Voice, ...], BeforeValidator(_listed)] = Field(
-        (), description='Voices by language, where the language\'s own name is not one: `["ru=irina", "en=en-gb"]`.'
-    )
-
-    @field_validator("command")
-    @classmethod
-    def _complete_command(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.data.get("engine") == "command" and not any("{wav}" in part for part in command):
-            raise ValueError("needs a program and an argument with {wav} where engine is command")
-        return command
-
-    def voice_by_language(self) -> dict[str, str]:
-        """`voices` as a mapping."""
-        return dict(voice.split("=", 1) for voice in self.voices)
+SettingsError = settingsections.SettingsError
+SettingsErrors = settingsections.SettingsErrors
 
 
 class Settings(Section):
     """All settings of one node. Frozen: SIGHUP makes a new one and puts it in force, or keeps this."""
 
-    node: Node = Node()
-    database: Database = Database()
-    asterisk: Asterisk = Asterisk()
-    ami: Ami = Ami()
-    agi: Agi = Agi()
-    web: Web = Web()
-    journal: Journal = Journal()
-    events: Events = Events()
-    logging: Logging = Logging()
-    limits: Limits = Limits()
-    caller: Caller = Caller()
-    vault: Vault = Vault()
-    recording: Recording = Recording()
-    retention: Retention = Retention()
-    consent: Consent = Consent()
-    prompts: Prompts = Prompts()
+    node: settingsections.Node = settingsections.Node()
+    database: settingsections.Database = settingsections.Database()
+    asterisk: settingsections.Asterisk = settingsections.Asterisk()
+    ami: settingsections.Ami = settingsections.Ami()
+    agi: settingsections.Agi = settingsections.Agi()
+    web: settingsections.Web = settingsections.Web()
+    journal: settingsections.Journal = settingsections.Journal()
+    events: settingsections.Events = settingsections.Events()
+    logging: settingsections.Logging = settingsections.Logging()
+    limits: settingsections.Limits = settingsections.Limits()
+    caller: settingsections.Caller = settingsections.Caller()
+    vault: settingsections.Vault = settingsections.Vault()
+    recording: settingsections.Recording = settingsections.Recording()
+    retention: settingsections.Retention = settingsections.Retention()
+    consent: settingsections.Consent = settingsections.Consent()
+    prompts: settingsections.Prompts = settingsections.Prompts()
 
 
 RELOADABLE = frozenset({"logging", "limits"})
@@ -609,6 +193,12 @@ class _Found:
             result = Settings.model_validate(self._values)
         except ValidationError as error:
             self._errors.extend(self._described(error))
+        else:
+            for one, other in _too_near(result):
+                # What was written is to be changed, not a default.
+                said, beside = (one, other) if (*one.split("."),) in self._where else (other, one)
+                where = self._where.get((*said.split("."),), "settings")
+                self._error(where, said, f"must be apart from {beside}, neither the same folder nor one in the other")
         if self._errors or result is None:
             raise SettingsErrors(self._errors)
         return result
@@ -629,6 +219,19 @@ class _Found:
     def _choices(self, path: tuple[str, ...]) -> tuple[str, ...]:
         annotation = self._sections[path[0]].model_fields[path[1]].annotation
         return tuple(choice for choice in get_args(annotation) if isinstance(choice, str))
+
+
+def _too_near(found: Settings) -> Iterator[tuple[str, str]]:
+    """Keys of folders of which one is the other, or lies in it."""
+    for one, other in combinations(_FOLDERS_APART, 2):
+        folder, beside = _value(found, one), _value(found, other)
+        if folder.is_relative_to(beside) or beside.is_relative_to(folder):
+            yield one, other
+
+
+def _value(found: Settings, key: str) -> Path:
+    section, name = key.split(".")
+    return cast(Path, getattr(getattr(found, section), name))
 
 
 def _credentials(directory: Path) -> Iterator[tuple[str, str, Path]]:

@@ -41,6 +41,8 @@ class Attempt:
     channel: str | None
     whisper_played: bool = False
     accepted: bool | None = None
+    machine: bool | None = None
+    """True: answering machine detection took it for one (an inference); None otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +219,9 @@ def _with_channel(
         q850_cause=leg.cause or None,
         answered_by=story.peer_of(spans[0].person) if spans else None,
         channel=leg.name,
-        whisper_played=leg.heard_file,
+        whisper_played=leg.heard_whisper,
         accepted=leg.accepted,
+        machine=leg.machine,
     )
 
 
@@ -230,6 +233,8 @@ def _outcome(
     end: End,
 ) -> AttemptOutcome | None:
     """How a leg ended that never talked with the caller."""
+    if leg.accepted is False:
+        return AttemptOutcome.NOT_ACCEPTED
     if leg.ended_at_us is None:
         if end.crashed:
             return AttemptOutcome.LOST

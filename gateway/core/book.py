@@ -342,6 +342,8 @@ class Route:
     accept: Acceptance = Acceptance.NONE
     accept_repeats: int = 2
     accept_seconds: int = 5
+    answering_machine_detection: bool = False
+    """Asterisk guesses whether a machine answered, where 1 must be pressed; the record calls it an inference."""
     unanswered: Unanswered = Unanswered.MESSAGE
 
 

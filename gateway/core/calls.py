@@ -16,6 +16,7 @@ from enum import StrEnum
 from gateway.core import attempts as attempts_
 from gateway.core import consent, outcomes, story, talks
 from gateway.core.attempts import Attempt
+from gateway.core.consent import Given
 from gateway.core.outcomes import AttemptOutcome, Outcome
 from gateway.core.rows import EventKind, Row, in_order
 
@@ -37,7 +38,11 @@ CALL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 CALLS_WITHOUT_ID = uuid.UUID("6f0c1d5e-2f0b-5a64-9b53-8f6f3d0c7a11")
 """Namespace of the ids of calls whose channel was gone before the dialplan could give them one."""
 
+CALLBACK = "callback"
+"""Cause of a missed call whose caller pressed 1 to be called back."""
+
 _SECOND = 1_000_000
+_CALLED_BACK = frozenset(Outcome) - {Outcome.ANSWERED, Outcome.VOICEMAIL, Outcome.BANNED}
 
 
 class Direction(StrEnum):
@@ -91,7 +96,7 @@ class CallFacts:
     outcome: Outcome | None
     """None while open and unanswered; `answered` as soon as a person's bridge was seen."""
     cause: str | None
-    """no_route, limit, or the ban action: why, where the outcome alone does not tell."""
+    """no_route, limit, callback, or the ban action: why, where the outcome alone does not tell."""
     ended_by: EndedBy | None
     route_source: str | None
     """agi | plan | default"""
@@ -113,8 +118,12 @@ class CallFacts:
     plan_at_us: int | None
     """When the plan was taken (first DM_STEP or DM_ACT)."""
     attempts: tuple[Attempt, ...]
-    consent: consent.Given | None = None
+    consent: Given | None = None
     """What DM_CONSENT tells; None = recording was off for this call, or nobody got that far."""
+    message_consent: Given | None = None
+    """The notice before a message, DM_CONSENT with w=message; None = nobody was invited to leave one."""
+    pauses: tuple[tuple[int, int | None], ...] = ()
+    """When the agent's key paused the recording, and when it went on; None = not before the end."""
 
 
 def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | None:
@@ -144,6 +153,8 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
     )
     answered_us = spans[0].start_us if spans else None
     outcome, cause = _outcome(tale, made, answered_us, end_us, by_caller=by_caller, crashed=crashed)
+    if tale.wants_callback and outcome in _CALLED_BACK:
+        cause = CALLBACK
     talk = talks.merged((span.start_us, until_us if span.end_us is None else span.end_us) for span in spans)
     waited_until = until_us if answered_us is None else answered_us
     first_leg = tale.first_leg_at_us
@@ -181,6 +192,12 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
         plan_at_us=tale.plan_at_us,
         attempts=made,
         consent=None if tale.consent_at_us is None else consent.given(tale.consent, tale.consent_at_us),
+        message_consent=(
+            None
+            if tale.message_consent_at_us is None
+            else consent.given(tale.message_consent, tale.message_consent_at_us)
+        ),
+        pauses=tale.pauses,
     )
 
 
@@ -208,6 +225,8 @@ def _outcome(
 ) -> tuple[Outcome | None, str | None]:
     if answered_us is not None:
         return Outcome.ANSWERED, None
+    if tale.message_seconds:
+        return Outcome.VOICEMAIL, None
     action = outcomes.ACTION_OUTCOMES.get(tale.action)
     if action is not None and not tale.steps:
         return action, tale.action if action is not Outcome.AFTER_HOURS else None
@@ -249,7 +268,4 @@ def _hold_us(tale: story.Story, talk: Sequence[tuple[int, int]], until_us: int) 
 
 
 def _silent_us(tale: story.Story, waited_until: int) -> int:
-    heard = tale.prompts(waited_until)
-    if tale.steps:
-        heard.append((tale.steps[0].at_us, tale.exhausted_at_us or waited_until))
-    return waited_until - tale.started_at_us - talks.within(heard, tale.started_at_us, waited_until)
+    return waited_until - tale.started_at_us - talks.within(tale.heard(waited_until), tale.started_at_us, waited_until)

@@ -47,11 +47,13 @@ class Services:
 
     @property
     def why(self) -> Iterator[str]:
+        """In plain words, a line for each service that the call gets."""
         if self.consent.why:
             yield self.consent.why
         if self.acceptance is not None:
             numbered = ", ".join(str(place) for place, asks in enumerate(self.acceptance.steps, start=1) if asks)
-            yield f"who answers must press 1 in step {numbered}"
+            detecting = ", and answering machines are looked for" if self.acceptance.detects_machine else ""
+            yield f"who answers must press 1 in step {numbered}{detecting}"
         if self.unanswered is not book.Unanswered.MESSAGE:
             yield f"when nobody takes the call: {self.unanswered}"
 
@@ -59,6 +61,7 @@ class Services:
 def services(
     call: Call, routing: book.Book, route: book.Route, number: book.TrackingNumber, steps: tuple[plans.Step, ...]
 ) -> Services:
+    """What this call gets beyond ringing through these steps."""
     asked = consent.OFF
     rules = rules_of(number, route, routing)
     if steps and rules.recording is not book.RecordingMode.OFF:
@@ -69,7 +72,7 @@ def services(
         early_media=call.early_media and asked.mode is book.RecordingMode.ANNOUNCE,
         tell_agent=route.tell_agent and asked.mode is not book.RecordingMode.OFF,
         has_whisper=bool(call.whisper) and bool(steps),
-        acceptance=plans.Acceptance(accepting, route.accept_repeats, route.accept_seconds) if any(accepting) else None,
+        acceptance=_acceptance(route, accepting),
         unanswered=_unanswered(route, call, steps),
     )
 
@@ -86,18 +89,39 @@ def _unanswered(route: book.Route, call: Call, steps: tuple[plans.Step, ...]) ->
     return book.Unanswered.MESSAGE
 
 
+def _acceptance(route: book.Route, accepting: tuple[bool, ...]) -> plans.Acceptance | None:
+    if not any(accepting):
+        return None
+    return plans.Acceptance(
+        accepting, route.accept_repeats, route.accept_seconds, detects_machine=route.answering_machine_detection
+    )
+
+
 def _must_accept(route: book.Route, step: plans.Step) -> bool:
     """Dial has one subroutine for all that ring together: one who must accept makes all of them accept."""
     return any((one.accept or route.accept) is book.Acceptance.PRESS_1 for one in step.destinations)
 
 
 def rules_of(number: book.TrackingNumber, route: book.Route, routing: book.Book) -> consent.Rules:
+    """What the number, its route and its site say about recording."""
     return consent.rules_of(number, route, routing.sites[route.site])
+
+
+def wants_recording(routing: book.Book) -> bool:
+    """Whether calls to any number may be recorded, or messages be taken."""
+    for number in routing.tracking_numbers.values():
+        route = routing.routes[number.route]
+        if rules_of(number, route, routing).recording is not book.RecordingMode.OFF:
+            return True
+        if route.unanswered is book.Unanswered.VOICEMAIL or route.after_hours is book.AfterHours.VOICEMAIL:
+            return True
+    return False
 
 
 def whisper_of(
     route: book.Route, number: book.TrackingNumber, routing: book.Book, history: plans.History
 ) -> tuple[prompts.Wanted, ...]:
+    """What may be whispered to who answers this call, best first; empty when the route whispers nothing."""
     language = language_of(number, route, routing)
     word = ""
     if history.calls_before is not None:

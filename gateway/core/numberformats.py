@@ -123,7 +123,7 @@ def swap(target: Target, e164: str) -> dict[str, object] | None:
 
 
 def wire_target(target: Target) -> dict[str, object]:
-    """One entry of the script's configuration: the pattern to look for, the number in its first group and other writings
+    """One entry of the script's configuration: the pattern to look for, the number in its first group and writings
     without one, and the digits by which a link or a form of writing is known. In the pattern `#` stands for the
     significant number with a `_` between its digits, and `_` for separators."""
     shape = pattern(target).replace(_GAP, "_").replace("_".join(target.significant), "#")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -83,6 +83,8 @@ class Acceptance:
     """How often the prompt is played again after no key."""
     seconds: int
     """To wait for the key after each prompt."""
+    detects_machine: bool = False
+    """Asterisk listens for an answering machine before the prompt (AMD)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,24 @@ class Plan:
     """Best first; the first that is ready is played."""
     acceptance: Acceptance | None = None
     unanswered: book.Unanswered = book.Unanswered.MESSAGE
+
+
+def unrecorded(plan: Plan, reason: str) -> Plan:
+    """The same call while nothing can be recorded: nobody is asked for consent or for a message. `why` says `reason`.
+
+    Gives `plan` itself when it wants nothing recorded anyway.
+    """
+    takes_message = plan.unanswered is book.Unanswered.VOICEMAIL
+    if plan.consent.mode is book.RecordingMode.OFF and not takes_message:
+        return plan
+    return replace(
+        plan,
+        consent=consent.OFF,
+        early_media=False,
+        tell_agent=False,
+        unanswered=book.Unanswered.MESSAGE if takes_message else plan.unanswered,
+        why=(*plan.why, f"nothing is recorded, and no message taken: {reason}"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,13 @@ LEAD_SECONDS = 0.25
 """The later side of a pair begins up to so much later (Asterisk: 5 to 37 ms). A larger difference is a side that broke
 off, and then it is the ends that differ."""
 
+UNWRITTEN_BYTES = 32_768
+"""Asterisk writes a file in blocks of so many bytes, and the last, shorter one when it closes it."""
+
+STILL_SECONDS = 0.02
+"""The agent's side of a part begins with one frame of what the caller heard before: the ringing, if from a music class
+(tried, Asterisk 22.10). It is not talk, and is left silent."""
+
 MAX_GAP_SECONDS = 4 * 3600.0
 """A longer pause between two parts is a clock that jumped."""
 

@@ -19,6 +19,9 @@ NOT_ASKED = {
     "result": "not_asked",
     "key": None,
     "prompt_id": None,
+    "prompt_version": None,
+    "early_media": None,
+    "announcement_in_recording": False,
     "at": None,
 }
 
@@ -38,8 +41,9 @@ def record(
 ) -> dict[str, Any]:
     """The JSON document of a call. Times RFC 3339 UTC with milliseconds, durations in seconds, numbers E.164 with `+`.
 
-    `calls_before` None: not looked up. `language` of the region's name: the site's unless given; `with_region` False
-    leaves it out (it costs 100 MB of memory). `found`: who called; None: as the number alone tells.
+    `recordings` and `receipts` stay empty: `gateway.store.joined` fills them in when a record is read, and knows that
+    they are the last two. `calls_before` None: not looked up. `language` of the region's name: the site's unless given;
+    `with_region` False leaves it out (it costs 100 MB of memory). `found`: who called; None: as the number alone tells.
     """
     number = tracking_number(facts, book)
     route = route_of(facts, number, book)
@@ -82,10 +86,13 @@ def record(
         "destination": answered.destination if answered is not None else None,
         "attempts": [_attempt(attempt, names) for attempt in facts.attempts],
         "recording_consent": _consent(facts),
+        "pauses": [{"from": timestamp(start), "to": timestamp(end)} for start, end in facts.pauses],
         "attribution": attributed(found),
         "sip_call_id": facts.sip_call_id,
         "linked_id": facts.linked_id,
         "unique_id": facts.unique_id,
+        "recordings": [],
+        "receipts": [],
     }
 
 
@@ -180,6 +187,7 @@ def _attempt(attempt: calls.Attempt, names: _Names) -> dict[str, Any]:
         "answered_by": attempt.answered_by,
         "whisper_played": attempt.whisper_played,
         "accepted": attempt.accepted,
+        "machine": attempt.machine,
     }
 
 
@@ -227,6 +235,9 @@ def _consent(facts: calls.CallFacts) -> dict[str, Any]:
         "result": given.result.value,
         "key": given.key,
         "prompt_id": given.prompt_id,
+        "prompt_version": given.version,
+        "early_media": given.early_media if given.prompt_id is not None else None,
+        "announcement_in_recording": given.recorded_announcement and given.allows_recording,
         "at": timestamp(given.at_us),
     }
 

@@ -1,51 +1,56 @@
 """Notices in the journal that Asterisk was restarted, so that calls of the run before are known to be over.
 
-A unique id is `systemname-epoch.sequence`; the sequence counts channels and begins at 0 with each run of Asterisk. The
-rows of one run can be a little out of order, so only a fall by more than `_DISORDER` counts, or the very first channel.
+A unique id is `systemname-epoch.sequence`: the second in which the channel was made, and a count of channels that
+begins at 0 with each run of Asterisk. Within a run both rise together; in the journal their rows may be far out of
+order on a busy machine (by 114 channels, measured at 64 calls/s). So a count that is no higher tells of a new run only
+together with a second that is later. A clock that was set back over a restart hides it; AMI tells of it then.
 """
 
 from __future__ import annotations
 
 from gateway.core import calls
 
-_DISORDER = 64
+_SAME_SECONDS = 1
+"""Count and clock are not read in one step, so a lower count of the same run can bear the next second. No Asterisk is
+up again within it."""
 
 
 class RestartWatch:
     """Fed with every row in the order of the journal."""
 
     def __init__(self) -> None:
-        self._highest = -1
-        self._first_channel = ""
+        self._sequence = -1
+        self._second = 0
 
     def is_restart(self, row: calls.Row) -> bool:
         """Whether this row is the first sign of a new run: every channel that started before it is gone."""
         if row.kind != calls.EventKind.CHAN_START:
             return False
-        sequence = sequence_of(row.unique_id)
-        if sequence is None:
+        started = _started(row.unique_id)
+        if started is None:
             return False
-        is_first = sequence == 0 and row.unique_id != self._first_channel
-        fell = sequence < self._highest - _DISORDER
-        had_run = self._highest >= 0
-        if sequence == 0:
-            self._first_channel = row.unique_id
-        if had_run and (is_first or fell):
-            self._highest = sequence
+        second, sequence = started
+        if sequence <= self._sequence and second > self._second + _SAME_SECONDS:
+            self._second, self._sequence = second, sequence
             return True
-        self._highest = max(self._highest, sequence)
+        self._take(second, sequence)
         return False
 
     def seen(self, unique_id: str) -> None:
         """Takes up a channel of a stored open row, after a restart of the daemon."""
-        sequence = sequence_of(unique_id)
-        if sequence is not None:
-            self._highest = max(self._highest, sequence)
-            if sequence == 0:
-                self._first_channel = unique_id
+        started = _started(unique_id)
+        if started is not None:
+            self._take(*started)
+
+    def _take(self, second: int, sequence: int) -> None:
+        if sequence > self._sequence:
+            self._second, self._sequence = second, sequence
 
 
-def sequence_of(unique_id: str) -> int | None:
-    """The counter at the end of a unique id, None when it has none."""
-    _, dot, tail = unique_id.rpartition(".")
-    return int(tail) if dot and tail.isascii() and tail.isdigit() and len(tail) < 19 else None
+def _started(unique_id: str) -> tuple[int, int] | None:
+    """Second and count of a unique id, None when it is of another form."""
+    head, _, sequence = unique_id.rpartition(".")
+    second = head.rpartition("-")[2]
+    if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in (second, sequence)):
+        return None
+    return int(second), int(sequence)

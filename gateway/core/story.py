@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from types import MappingProxyType
 
 from gateway.core import grouping
@@ -23,7 +25,22 @@ _TRUNK_CONTEXT = "dialmark-from-"
 _OUTBOUND_CONTEXT = "dialmark-out"
 _MUSIC = "MOH_"
 _FILE = "FILE_"
+RING_CLASS = "ring"
+"""Music class in which an answered caller hears ringing (asterisk/musiconhold.conf)."""
+_PAUSED, _RESUMED = "paused", "resumed"
+_NO_WHISPER = re.compile(r"(?:.*/)?(?:beep|(?:accept|agent_told)-[^/]*)")
+"""Files on the leg of who answered that are no whisper: what asks for a key, and "this call is recorded"."""
+_SECONDS = re.compile(r"\d{1,5}")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_SECOND = 1_000_000
+
+
+class Played(IntEnum):
+    """What a stream is to the caller."""
+
+    FILE = 0
+    MUSIC = 1
+    RING = 2
 
 
 class Channel:
@@ -34,8 +51,9 @@ class Channel:
         "answered_at_us",
         "cause",
         "ended_at_us",
-        "heard_file",
+        "heard_whisper",
         "is_local",
+        "machine",
         "name",
         "source",
         "started_at_us",
@@ -53,10 +71,12 @@ class Channel:
         """Q.850 cause of its HANGUP."""
         self.source = ""
         """Name of the channel that hung up, as Asterisk saw it."""
-        self.heard_file = False
-        """A file was played to it: whisper, acceptance prompt."""
+        self.heard_whisper = False
+        """A file was played to it that is not the acceptance prompt."""
         self.accepted: bool | None = None
         """By DM_ACCEPT; None = nobody asked."""
+        self.machine: bool | None = None
+        """True: Asterisk took what answered for a machine, by its sound. None = it did not say so."""
 
     @property
     def ended_itself(self) -> bool:
@@ -101,25 +121,31 @@ class Story:
         "consent",
         "consent_at_us",
         "entry",
-        "exhausted_at_us",
+        "exhausted_us",
         "given_id",
         "inbound_ended_at_us",
         "is_outbound",
         "last_row_at_us",
         "linked_id",
+        "message_at_us",
+        "message_consent",
+        "message_consent_at_us",
+        "message_seconds",
+        "pauses",
         "plan",
         "plan_at_us",
         "started_at_us",
         "steps",
         "trunk_of_context",
         "unique_id",
+        "wants_callback",
         "was_handed_back",
     )
 
     def __init__(self, inbound: Channel, first: Row, caller_names: frozenset[str], last_row_at_us: int) -> None:
         self._inbound = inbound
-        self._streams: list[tuple[bool, bool, int, int]] = []
-        self._streams_open: list[tuple[bool, bool, int]] = []
+        self._streams: list[tuple[Played, bool, int, int]] = []
+        self._streams_open: list[tuple[Played, bool, int]] = []
         self.unique_id = inbound.unique_id
         self.linked_id = first.linked_id
         self.started_at_us = first.at_us
@@ -135,10 +161,19 @@ class Story:
         self.plan = _NOTHING
         self.plan_at_us: int | None = None
         self.action = ""
-        self.exhausted_at_us: int | None = None
+        self.exhausted_us: tuple[int, ...] = ()
+        """When the steps were through; again after each further round."""
         self.was_handed_back = False
         self.consent = _NOTHING
         self.consent_at_us: int | None = None
+        self.message_consent = _NOTHING
+        self.message_consent_at_us: int | None = None
+        self.message_seconds = 0
+        """Of the message that the caller left."""
+        self.message_at_us = 0
+        self.wants_callback = False
+        self.pauses: tuple[tuple[int, int | None], ...] = ()
+        """When the agent's key stopped the recording, and when it went on; None = never."""
         self.steps: list[Step] = []
         self.channels: list[Channel] = []
         self.by_name: dict[str, Channel] = {}
@@ -151,7 +186,8 @@ class Story:
 
     @property
     def is_exhausted(self) -> bool:
-        return self.exhausted_at_us is not None
+        """The steps are through, and no further round of them has begun."""
+        return bool(self.exhausted_us) and (not self.steps or self.exhausted_us[-1] >= self.steps[-1].at_us)
 
     @property
     def first_leg_at_us(self) -> int | None:
@@ -164,22 +200,37 @@ class Story:
 
     def prompts(self, until_us: int) -> list[tuple[int, int]]:
         """Files played on the caller's channel; one that still plays ends at `until_us`."""
-        if not self._streams and not self._streams_open:
-            return []
-        return self._played(until_us, is_music=False)
+        return self._played(until_us, Played.FILE)
 
     def music(self, until_us: int) -> list[tuple[int, int]]:
-        """Hold music to the caller: on their channel or on the Local channel that stands for them in a queue."""
+        """Music to the caller: on their channel or on the Local channel that stands for them in a queue. The class that
+        only sounds like ringing is none."""
+        return self._played(until_us, Played.MUSIC)
+
+    def heard(self, until_us: int) -> list[tuple[int, int]]:
+        """When a waiting caller did not sit in silence: prompts, ringing (from the first step of a round to its end, or
+        by the ring class), music, and their own message."""
+        ends = self.exhausted_us
+        spans = [
+            (step.at_us, until_us if not ends else next((at for at in ends if at >= step.at_us), until_us))
+            for step in self.steps
+        ]
+        if self.message_seconds:
+            spans.append((self.message_at_us - self.message_seconds * _SECOND, self.message_at_us))
+        if self._streams or self._streams_open:
+            spans += self._played(until_us, None)
+        return spans
+
+    def _played(self, until_us: int, wanted: Played | None) -> list[tuple[int, int]]:
+        """Streams that the caller heard, of one kind or all. Files count on the caller's own channel only."""
         if not self._streams and not self._streams_open:
             return []
-        return self._played(until_us, is_music=True)
-
-    def _played(self, until_us: int, *, is_music: bool) -> list[tuple[int, int]]:
-        ended = [(start, end) for music, caller, start, end in self._streams if music is is_music and (music or caller)]
-        going = [
-            (start, until_us) for music, caller, start in self._streams_open if music is is_music and (music or caller)
+        streams = [*self._streams, *((what, caller, start, until_us) for what, caller, start in self._streams_open)]
+        return [
+            (start, end)
+            for what, caller, start, end in streams
+            if (wanted is None or what is wanted) and (caller or what is not Played.FILE)
         ]
-        return ended + going
 
     def take_mark(self, row: Row) -> None:
         """A user event of ours on the caller's channel."""
@@ -200,13 +251,14 @@ class Story:
             self._take_action(row)
         elif event == "DM_BACK":
             self.was_handed_back = True
-        elif event == "DM_CONSENT" and self.consent_at_us is None:
-            # A queue that sends its caller round asks nobody twice: what was said first gates the recording.
-            self.consent, self.consent_at_us = data, row.at_us
+        elif event == "DM_CONSENT":
+            self._take_consent(row)
+        elif event == "DM_PAUSE":
+            self._take_pause(row)
 
     def take_streams(self, rows: Sequence[Row]) -> None:
         """STREAM_BEGIN and STREAM_END rows by time."""
-        playing: dict[tuple[str, str], tuple[bool, bool, int]] = {}
+        playing: dict[tuple[str, str], tuple[Played, bool, int]] = {}
         for row in rows:
             is_music = row.user_event.startswith(_MUSIC)
             if not is_music and not row.user_event.startswith(_FILE):
@@ -219,7 +271,10 @@ class Story:
             if began is not None:
                 self._streams.append((began[0], began[1], began[2], row.at_us))
             if row.kind == _STREAM_BEGIN:
-                playing[key] = (is_music, is_caller, row.at_us)
+                what = Played.FILE
+                if is_music:
+                    what = Played.RING if row.data.get("class") == RING_CLASS else Played.MUSIC
+                playing[key] = (what, is_caller, row.at_us)
         self._streams_open = list(playing.values())
 
     def _take_plan(self, row: Row) -> None:
@@ -227,6 +282,25 @@ class Story:
             self.plan_at_us = row.at_us
         if not self.plan and "src" in row.data:
             self.plan = row.data
+
+    def _take_consent(self, row: Row) -> None:
+        if "src" in row.data:
+            # A caller who hangs up while being asked leaves no other row that names the plan.
+            self._take_plan(row)
+        # A queue that sends its caller round asks nobody twice: what was said first gates the recording.
+        if row.data.get("w") == "message":
+            if self.message_consent_at_us is None:
+                self.message_consent, self.message_consent_at_us = row.data, row.at_us
+        elif self.consent_at_us is None:
+            self.consent, self.consent_at_us = row.data, row.at_us
+
+    def _take_pause(self, row: Row) -> None:
+        is_paused = bool(self.pauses) and self.pauses[-1][1] is None
+        said = row.data.get("r")
+        if said == _PAUSED and not is_paused:
+            self.pauses += ((row.at_us, None),)
+        elif said == _RESUMED and is_paused:
+            self.pauses = (*self.pauses[:-1], (self.pauses[-1][0], row.at_us))
 
     def _take_miss(self, row: Row) -> None:
         number = row.data.get("s", "")
@@ -239,7 +313,13 @@ class Story:
     def _take_action(self, row: Row) -> None:
         action = row.data.get("a", "")
         if action == "exhausted":
-            self.exhausted_at_us = row.at_us
+            self.exhausted_us += (row.at_us,)
+        elif action == "callback":
+            self.wants_callback = True
+        elif action == "voicemail":
+            seconds = row.data.get("n", "")
+            self.message_seconds = max(self.message_seconds, int(seconds) if _SECONDS.fullmatch(seconds) else 0)
+            self.message_at_us = row.at_us
         elif action != "challenge_passed":
             self.action = action
         self._take_plan(row)
@@ -265,7 +345,7 @@ def read(rows: Sequence[Row]) -> Story | None:
                 bridge_rows.append(row)
         elif kind == _USER:
             if row.user_event == grouping.CALLEE_EVENT:
-                channel.accepted = row.data.get("r") == "accepted"
+                _take_answer(channel, row)
             elif row.user_event.startswith(grouping.OUR_EVENTS):
                 marks.append(row)
         elif kind == _CHAN_START:
@@ -316,8 +396,9 @@ def _story(
     if streams:
         tale.take_streams(streams)
         for row in streams:
-            if row.unique_id in channels and row.user_event.startswith(_FILE):
-                channels[row.unique_id].heard_file = True
+            if row.unique_id in channels and row.user_event.startswith(_FILE) and row.kind == _STREAM_BEGIN:
+                channel = channels[row.unique_id]
+                channel.heard_whisper = channel.heard_whisper or not _NO_WHISPER.fullmatch(row.data.get("sound", ""))
     return tale
 
 
@@ -327,6 +408,14 @@ def _first_row(rows: Sequence[Row], marks: Sequence[Row]) -> Row | None:
     if marks:
         return next((row for row in marks if not row.channel.startswith("Local/")), marks[0])
     return next((row for row in rows if grouping.begins_call(row)), None)
+
+
+def _take_answer(channel: Channel, row: Row) -> None:
+    """DM_ACCEPT: what came of asking who answered to press a key."""
+    said = row.data.get("r")
+    channel.accepted = said == "accepted"
+    if said == "machine":
+        channel.machine = True
 
 
 def _take_hangup(channel: Channel, row: Row) -> None:

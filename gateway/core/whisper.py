@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from gateway.core import book, prompts
 
@@ -103,7 +103,8 @@ def facts_of(
 
 
 def choices(templates: Mapping[str, str], language: str, facts: Facts) -> tuple[prompts.Wanted, ...]:
-    """What to play, best first: the whole whisper, then shorter ones, then the generic one. Empty without a template.
+    """What to play, best first: the whole whisper, then shorter ones, those of what is known beforehand (and rendered),
+    then the generic one. Empty without a template.
 
     A template `@key` names a prompt of the catalogue or a WAV file of the operator's.
     """
@@ -114,7 +115,9 @@ def choices(templates: Mapping[str, str], language: str, facts: Facts) -> tuple[
     named = prompts.named(template, language)
     if named is not None:
         return (named, generic)
-    return (*(prompts.Wanted(prompts.WHISPER, language, text) for text in texts(template, facts)), generic)
+    beforehand = replace(facts, city="", keyword="")
+    said = dict.fromkeys((*texts(template, facts), *texts(template, beforehand)))
+    return (*(prompts.Wanted(prompts.WHISPER, language, text) for text in said), generic)
 
 
 def texts(template: str, facts: Facts) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""The manager interface (AMI): is Asterisk alive, which channels are up, hang up. A hint and a hand, never a record.
+"""The manager interface (AMI): is Asterisk alive, which channels are up, hang up, mute a recording. A hint and a hand,
+never a record.
 
     run() ─▶ connect ─▶ greeting ─▶ Login ─▶ CoreSettings, CoreStatus ─▶ connected: Ping every few seconds
       ▲                                                                      │ closed, no Pong in time, garbage
@@ -35,10 +36,14 @@ MAX_LIST = 50_000
 """Items of one list reply; bounds memory."""
 MAX_EVENTS = 1_000
 
+RECORDING_VARIABLE = "DM_MONITOR"
+"""Where the dialplan keeps the id of the MixMonitor that runs on a caller's channel."""
+
 _GREETING = "Call Manager"
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 _GLOBAL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}").fullmatch
 _CLOCK = re.compile(r"(\d+):(\d{2}):(\d{2})").fullmatch
+_MONITOR = re.compile(r"0x[0-9a-f]{1,16}").fullmatch
 
 _log = log.get("pbx.ami")
 
@@ -61,6 +66,10 @@ class AmiRefused(AmiError):
 
 class NoSuchChannel(AmiError):
     """The channel is not up (any more)."""
+
+
+class NotRecorded(AmiError):
+    """No recording of ours runs on the channel: none was begun, or it was stopped."""
 
 
 class AmiState(StrEnum):
@@ -249,6 +258,32 @@ class AmiSession:
         except AmiRefused as error:
             if "No such channel" in str(error):
                 raise NoSuchChannel(channel) from None
+            raise
+
+    async def mute_recording(self, channel: str, *, is_muted: bool) -> None:
+        """Turns both sides of the recording on this channel to silence of the same length, or back to sound. The call
+        itself is not touched, and a second time changes nothing.
+
+        Raises `NoSuchChannel` when the channel is not up, `NotRecorded`, `AmiUnavailable`, `AmiRefused`.
+        """
+        # Never ask MIXMONITOR() for it: with r() and t() files alone it crashes Asterisk (tried on 22.10.1).
+        try:
+            monitor = (await self._ask("Getvar", Channel=channel, Variable=RECORDING_VARIABLE))[0]["Value"]
+        except AmiRefused as error:
+            if "No such channel" in str(error):
+                raise NoSuchChannel(channel) from None
+            raise
+        if _MONITOR(monitor) is None:
+            raise NotRecorded(channel)
+        state = "1" if is_muted else "0"
+        try:
+            # With the id, since without it Asterisk says Success on a channel whose MixMonitor was stopped.
+            await self._ask("MixMonitorMute", Channel=channel, Direction="both", State=state, MixMonitorID=monitor)
+        except AmiRefused as error:
+            if "No such channel" in str(error):
+                raise NoSuchChannel(channel) from None
+            if "Cannot set mute flag" in str(error):
+                raise NotRecorded(channel) from None
             raise
 
     async def get_global(self, name: str) -> str | None:

@@ -31,8 +31,8 @@ PLAN_VARIABLES = frozenset(
         "DM_MSG",
         "DM_ANS",
         *("DM_CM", "DM_CG", "DM_CP", "DM_CI", "DM_CV", "DM_CE", "DM_CA", "DM_CT", "DM_CL"),
-        *("DM_W", "DM_AC", "DM_AP", "DM_AR", "DM_AS"),
-        *("DM_UN", "DM_UP", "DM_UT"),
+        *("DM_W", "DM_AC", "DM_AP", "DM_AR", "DM_AS", "DM_AD"),
+        *("DM_UN", "DM_UP", "DM_UT", "DM_UI", "DM_UV"),
     }
 )
 STEP_VARIABLES = frozenset({"DM_S", "DM_K", "DM_T", "DM_R", "DM_N", "DM_F", "DM_L"})
@@ -55,6 +55,8 @@ DIALPLAN_VARIABLES = frozenset(
         "DM_CAUSES",
         "DM_DIGIT",
         "DM_BACK",
+        *("DM_OPT", "DM_DONE", "DM_CK", "DM_CR", "DM_EARLY", "DM_RECORD", "DM_PART", "DM_MONITOR"),
+        *("DM_SAID", "DM_LEFT", "DM_BEGAN"),
     }
 )
 """Used by the dialplan alone."""
@@ -72,10 +74,14 @@ GLOBALS = frozenset(
         "DM_DEFAULT_MEMBERS",
         "DM_OUT_TRUNK",
         "DM_OUT_CALLERID",
+        "DM_SPOOL",
+        "DM_MUSIC",
     }
 )
 
-USER_EVENTS = frozenset({"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT", "DM_ACCEPT"})
+USER_EVENTS = frozenset(
+    {"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT", "DM_ACCEPT", "DM_PAUSE"}
+)
 
 _CAUSE_ORDER = (
     book.MissCause.BUSY,
@@ -139,10 +145,14 @@ def _services(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]
         pairs.append(("DM_AC", "".join("1" if asks else "0" for asks in plan.acceptance.steps)))
         pairs += _played("DM_AP", "accept", plan, shelf)
         pairs += [("DM_AR", str(plan.acceptance.repeats)), ("DM_AS", str(plan.acceptance.seconds))]
+        if plan.acceptance.detects_machine:
+            pairs.append(("DM_AD", "1"))
     if plan.unanswered in handling.UNANSWERED_PROMPTS:
         pairs.append(("DM_UN", plan.unanswered.value))
         for name, key in zip(("DM_UP", "DM_UT"), handling.UNANSWERED_PROMPTS[plan.unanswered], strict=False):
             pairs += _played(name, key, plan, shelf)
+        if plan.unanswered is book.Unanswered.VOICEMAIL:
+            pairs += _notice(plan, shelf)
     if pairs:
         pairs.append(("DM_CL", plan.language))
     return pairs
@@ -163,6 +173,12 @@ def _consent(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
     if plan.tell_agent:
         pairs += _played("DM_CT", "agent_told", plan, shelf)
     return pairs
+
+
+def _notice(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
+    """Which prompt told the caller that a message is kept, for its receipt."""
+    ready = shelf.find(prompts.Wanted(handling.UNANSWERED_PROMPTS[plan.unanswered][0], plan.language))
+    return [("DM_UI", ready.prompt_id), ("DM_UV", ready.version)] if ready is not None else []
 
 
 def _played(name: str, key: str, plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""One supervised task each. They do not know each other: they meet in the store (rows) and in `daemon.py` (wiring)."""
+"""One supervised task each. They do not know each other: they meet in the store (rows) and in `gateway.daemon`."""

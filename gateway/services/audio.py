@@ -71,13 +71,23 @@ class Sound:
         self.samples = length // self._width
         """How many there are."""
         self._left = self.samples
+        self._still = 0
 
     def read(self, count: int) -> array[int]:
         """The next samples, fewer at the end."""
         count = min(count, self._left)
         data = self._file.read(count * self._width)
         self._left -= len(data) // self._width
-        return waveform.samples(waveform.expanded(data, self._form) if self._width == 1 else data)
+        found = waveform.samples(waveform.expanded(data, self._form) if self._width == 1 else data)
+        if self._still:
+            still = min(self._still, len(found))
+            found[:still] = array("h", bytes(2 * still))
+            self._still -= still
+        return found
+
+    def begin_still(self, count: int) -> None:
+        """Gives silence for the first samples."""
+        self._still = count
 
     def close(self) -> None:
         self._file.close()
@@ -198,6 +208,8 @@ class Encoding:
             leads = recording.leads(take.caller_samples, take.agent_samples, self.rate)
             paths = (take.caller, take.agent)
         sounds = [self._open(path) if path is not None else None for path in paths]
+        if self.channels == 2 and sounds[1] is not None:
+            sounds[1].begin_still(round(recording.STILL_SECONDS * self.rate))
         try:
             due = list(leads)
             while any(block := tuple(_next(sound, due, number) for number, sound in enumerate(sounds))):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.core import attribution, book, calls, events, records
+from gateway.core import attribution, book, calls, erasure, events, records
 from gateway.store import calls as stored_calls
 from gateway.store import outbox
 
@@ -38,12 +38,17 @@ def file(
     now_us: int,
     with_region: bool = True,
     found: attribution.Attribution | None = None,
+    pseudonym: str | None = None,
 ) -> Filed | None:
     """The call as it is to be stored, or None when what is stored already says the same, or more.
 
     `found`: who called; None: as the number alone tells.
     The revision of a record starts at 1 and goes up when its content changes after it was announced as over.
+    `pseudonym`: the person was erased, and this stands for them (`services.forgotten`).
     """
+    if pseudonym is not None and saved is not None and saved.state == "closed":
+        # The journal was masked since: it knows less than the record, from which the person was taken.
+        return None
     if saved is not None and saved.state == "closed" and not facts.is_closed:
         # Its rows are being read again after the position was lost, and the last ones are still to come: what is
         # known of a call that is over is not replaced by half of it.
@@ -51,6 +56,8 @@ def file(
     document = records.record(
         facts, routing_book, revision=0, calls_before=calls_before, node=node, with_region=with_region, found=found
     )
+    if pseudonym is not None:
+        document = erasure.pseudonymised(document, pseudonym)
     text = _json(document)
     content_hash = hashlib.sha256(text.encode()).hexdigest()[:32]
     if saved is not None and saved.content_hash == content_hash:
@@ -151,7 +158,7 @@ def _row(
         talk_seconds=facts.talk_seconds,
         hold_seconds=facts.hold_seconds,
         calls_before=caller["calls_before"],
-        sip_call_id=facts.sip_call_id,
+        sip_call_id=document["sip_call_id"],
         announced=announced,
         attempts=tuple(
             _attempt(attempt, shown) for attempt, shown in zip(facts.attempts, document["attempts"], strict=True)

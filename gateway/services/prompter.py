@@ -141,7 +141,7 @@ class Prompter:
         current = self._groups
         for group in groups:
             if current is not self._groups:
-                return
+                break
             await self._make_one_of(group)
         if self._items != known:
             self._changed(self.shelf, is_planned)

@@ -14,8 +14,9 @@ import asyncio
 import fcntl
 import json
 import os
+import threading
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,23 +27,31 @@ import structlog
 
 from gateway import store
 from gateway.core import events, recording, records
+from gateway.core import receipts as documents
 from gateway.services import audio
-from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, vault
+from gateway.store import audit, calls, forgetting, keyring, outbox, receipts, recordings, signatures, vault
 
 log = structlog.get_logger()
 
 READY = "recording.ready"
 ALERT = "system.alert"
+NO_RING = "there is no key ring"
 UNREADABLE = "unreadable"
 """Folder in the spool for files that hold no sound; an administrator looks at them."""
 LOCK_NAME = ".recorder.lock"
 BACK_OFF_SECONDS = 5.0
+UNCLOSED_TIMES = 10
+"""So much longer a file rests that may not be closed yet; one whose Asterisk was killed never will be."""
+
+_ABOUT = {recording.Kind.TALK: documents.TALK, recording.Kind.VOICEMAIL: documents.MESSAGE}
 
 _T = TypeVar("_T")
 
 NowUs = Callable[[], int]
 ReceiptOf = Callable[[str, recording.Kind], Awaitable[recording.Receipt | None]]
 """The consent to recording this kind in this call; None while the journal has not told. Raises StoreUnavailable."""
+PromptFile = Callable[[str, str], Path | None]
+"""The sound file of a prompt by its id and version, None when it is not there any more. May block."""
 IsOver = Callable[[str], Awaitable[bool | None]]
 """Whether the call is over; None when there is no such call (yet)."""
 
@@ -56,6 +65,32 @@ def stored_calls(database: store.Database) -> IsOver:
         return known[call_id].state == "closed" if call_id in known else None
 
     return is_over
+
+
+def stored_receipts(database: store.Database, prompt_file: PromptFile) -> ReceiptOf:
+    """Asks the stored receipts. One that is not what one of our keys signed is no consent."""
+
+    async def receipt_of(call_id: str, kind: recording.Kind) -> recording.Receipt | None:
+        async with database.read() as connection:
+            found = await receipts.get(connection, call_id, _ABOUT[kind])
+            known = await receipts.keys(connection)
+        if found is None:
+            return None
+        try:
+            receipts.check(found, known)
+        except signatures.BadSignature as error:
+            return recording.Receipt(False, f"not proved: {error}")
+        said = found.content()
+        preface = None
+        if said.get("announcement_in_recording"):
+            preface = await asyncio.to_thread(prompt_file, str(said["prompt_id"]), str(said["prompt_version"]))
+            if preface is None:
+                log.error("announcement not put in front of the recording", prompt=said["prompt_id"], error="gone")
+        return recording.Receipt(
+            said.get("recording_allowed") is True, str(said.get("result")), str(preface) if preface else None
+        )
+
+    return receipt_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +120,17 @@ class Counts:
     seconds: float = 0.0
 
 
+class _GivenUp(OSError):
+    """The daemon ends before a recording is written; its draft is removed, and its plain files stay."""
+
+
 class Recorder:
-    """Polls the spool. Without a key ring it stores nothing and says so: plain sound waits in the spool."""
+    """Polls the spool. Without a key ring it stores nothing and says so: plain sound waits in the spool.
+
+    `no_ring` says why there is none; "" is a node that was never meant to record, which is no reason for an alarm.
+    `journal_is_read` tells whether all that the journal holds is in the store: until then, nothing counts as recorded
+    without consent because the store does not know it.
+    """
 
     def __init__(
         self,
@@ -95,10 +139,12 @@ class Recorder:
         spool: Path,
         root: Path,
         ring: keyring.KeyRing | None,
+        no_ring: str = "",
         node: str,
         receipt_of: ReceiptOf,
         now_us: NowUs,
         is_over: IsOver | None = None,
+        journal_is_read: Callable[[], bool] = lambda: True,
         pace: Pace | None = None,
         targets: Collection[str] = (),
         events_added: Callable[[], None] = lambda: None,
@@ -107,14 +153,19 @@ class Recorder:
         self._spool = spool
         self._root = root
         self._ring = ring
+        self._no_ring = no_ring
         self._node = node
         self._receipt_of = receipt_of
         self._is_over = is_over or stored_calls(database)
+        self._journal_is_read = journal_is_read
         self._now_us = now_us
         self._pace = pace or Pace()
         self._targets = targets
         self._events_added = events_added
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._busy = asyncio.Lock()
+        self._is_closing = False
+        self._given_up = threading.Event()
         self._lock: int | None = None
         self._alarmed = ""
         self.counts = Counts()
@@ -137,34 +188,63 @@ class Recorder:
             wait = self._pace.poll_seconds
             try:
                 await self.step()
-                self._say(None)
+                self._say(self._left_in_plain())
             except (OSError, store.StoreUnavailable) as error:
-                self._say(f"recordings wait in the spool: {error}")
+                self._say(str(error))
                 wait = max(wait, BACK_OFF_SECONDS)
             await asyncio.sleep(wait)
 
+    def _left_in_plain(self) -> str | None:
+        if self._ring is not None or not self.waiting:
+            return None
+        return f"{self.waiting} in plain: {self._no_ring or NO_RING}"
+
     def _say(self, problem: str | None) -> None:
-        if problem != self.problem:
-            (log.error if problem else log.info)(problem or "recordings are stored again")
+        if problem is not None and problem != self.problem:
+            log.error("recordings wait in the spool", reason=problem)
+        elif problem is None and self.problem is not None:
+            log.info("recordings are stored again")
         self.problem = problem
 
     async def close(self) -> None:
-        """Let go of the spool; a recording that is being encrypted is finished first."""
-        await asyncio.to_thread(self._worker.shutdown, wait=True)
+        """Let go of the spool for good; a recording that is being encrypted is finished first."""
+        self._is_closing = True
+        async with self._busy:
+            await asyncio.to_thread(self._worker.shutdown, wait=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
+    async def abandon(self) -> None:
+        """As `close`, without finishing: what is being encrypted is done again at the next start."""
+        self._given_up.set()
+        await self.close()
+
+    async def look(self) -> None:
+        """Find out whether new calls may be recorded, before the first of them comes."""
+        async with self._busy:
+            if not self._is_closing:
+                await self._look_at_room()
+
     async def step(self) -> int:
         """One look at the spool; returns how many recordings were stored. Raises OSError, StoreUnavailable."""
+        async with self._busy:
+            return 0 if self._is_closing else await self._step()
+
+    async def _step(self) -> int:
         await self._look_at_room()
-        if self._ring is None or not await self._in_thread(self._hold_lock):
+        if self._ring is None:
+            self.waiting = await self._in_thread(self._count_spool)
+            return 0
+        if not await self._in_thread(self._hold_lock):
             return 0
         states = await self._in_thread(self._scan)
         groups = recording.groups(states)
         self.waiting = len(groups)
         done, failed = 0, None
         for group in groups:
+            if self._is_closing:
+                break
             if self._rests(group, states):
                 try:
                     done += await self._take(group, states)
@@ -187,8 +267,9 @@ class Recorder:
         refusal = await self._in_thread(self._why_not)
         if refusal and refusal != self.refusal and self._alarmed != refusal.split(":")[0]:
             self._alarmed = refusal.split(":")[0]
-            log.error("new calls are not recorded", reason=refusal)
-            await self._alert("recording-stopped", refusal, None)
+            if self._ring is not None or self._no_ring:
+                log.error("new calls are not recorded", reason=refusal)
+                await self._alert("recording-stopped", refusal, None)
         elif not refusal:
             if self._alarmed:
                 log.info("new calls are recorded again")
@@ -197,7 +278,7 @@ class Recorder:
 
     def _why_not(self) -> str | None:
         if self._ring is None:
-            return "no key ring: nothing could be encrypted"
+            return self._no_ring or NO_RING
         try:
             room = os.statvfs(self._spool)
         except OSError as error:
@@ -219,6 +300,13 @@ class Recorder:
             self._lock = handle
         return True
 
+    def _count_spool(self) -> int:
+        try:
+            return len(recording.groups(self._scan()))
+        except OSError:
+            # A node without a key ring needs no spool.
+            return 0
+
     def _scan(self) -> dict[str, _State]:
         states = {}
         with os.scandir(self._spool) as entries:
@@ -230,8 +318,13 @@ class Recorder:
         return states
 
     def _rests(self, group: recording.Group, states: dict[str, _State]) -> bool:
-        settled_us = self._now_us() - round(self._pace.settle_seconds * 1_000_000)
-        return all(states[file.name].changed_us <= settled_us for file in group.files)
+        found = [states[file.name] for file in group.files]
+        wait = self._pace.settle_seconds
+        if any(state.size % recording.UNWRITTEN_BYTES == 0 for state in found):
+            # Nothing yet, or whole blocks only: a busy Asterisk may not have closed it, with sound still in its hands.
+            wait *= UNCLOSED_TIMES
+        settled_us = self._now_us() - round(wait * 1_000_000)
+        return all(state.changed_us <= settled_us for state in found)
 
     def _clean_up(self) -> None:
         """Drafts of a process that was killed."""
@@ -243,7 +336,7 @@ class Recorder:
     async def _take(self, group: recording.Group, states: dict[str, _State]) -> int:
         is_over = await self._is_over(group.call_id)
         quiet_us = self._now_us() - max(states[file.name].changed_us for file in group.files)
-        is_lost = quiet_us > self._pace.unknown_seconds * 1_000_000
+        is_lost = quiet_us > self._pace.unknown_seconds * 1_000_000 and self._journal_is_read()
         if is_over is False or (is_over is None and not is_lost):
             return 0
         async with self._database.read() as connection:
@@ -335,8 +428,14 @@ class Recorder:
         rate = rates.pop()
         encoding = audio.Encoding(takes, rate, channels, _preface(receipt, rate))
         path = vault.file_of(self._root, recording_id, takes[0].start_us)
-        vault.write(path, key, recording_id, encoding.pieces())
+        vault.write(path, key, recording_id, self._unless_given_up(encoding.pieces()))
         return takes[0].start_us, encoding
+
+    def _unless_given_up(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._given_up.is_set():
+                raise _GivenUp("the daemon ends")
+            yield piece
 
     def _take_of(self, part: recording.Part, states: dict[str, _State]) -> tuple[audio.Take, int]:
         lengths, rates, starts = [0, 0], [], []

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from gateway import store
-from gateway.core import book, consent, numbers, prompts, routing, whisper
+from gateway.core import book, consent, numbers, plans, prompts, routing, whisper
 from gateway.pbx import agi, dialvars
 from gateway.store import calls
 
@@ -25,6 +25,9 @@ TURNS_WINDOW = timedelta(days=1)
 """How far back the store is asked where round robin and weights go on after a restart."""
 
 Now = Callable[[], datetime]
+
+Refusal = Callable[[], str | None]
+"""Why new calls must not be recorded now; None = they may. Asked for each call, so it must not block."""
 
 Want = Callable[[tuple[prompts.Wanted, ...]], None]
 """Told the choices of a whisper whose best was not ready, so that the next such call has it. Must not block."""
@@ -46,6 +49,7 @@ class Router:
         now: Now,
         lookup_seconds: float,
         want: Want | None = None,
+        refusal: Refusal = lambda: None,
         visitor_of: VisitorOf | None = None,
         called: Called | None = None,
     ) -> None:
@@ -54,9 +58,10 @@ class Router:
         self._lookup_seconds = lookup_seconds
         self._book: book.Book | None = None
         self._turns: Counter[str] = Counter()
-        self._encoded: dict[int, tuple[routing.Plan, list[tuple[str, str]]]] = {}
+        self._encoded: dict[tuple[int, bool], tuple[routing.Plan, list[tuple[str, str]]]] = {}
         self._shelf = prompts.EMPTY
         self._want = want
+        self._refusal = refusal
         self._visitor_of = visitor_of
         self._called = called
         self.late_look_ups = 0
@@ -122,15 +127,18 @@ class Router:
 
     def _variables(self, plan: routing.Plan) -> list[tuple[str, str]]:
         """Equal choices share one Plan, so its encoding is kept; the plan is held too, so that its id stays its own."""
-        known = self._encoded.get(id(plan))
+        refusal = self._refusal()
+        key = id(plan), refusal is None
+        known = self._encoded.get(key)
         if known is not None and known[0] is plan:
             return known[1]
-        variables = dialvars.variables(plan, "agi", self._shelf)
+        answered = plan if refusal is None else plans.unrecorded(plan, refusal)
+        variables = dialvars.variables(answered, "agi", self._shelf)
         if plan.whisper and self._want is not None and self._shelf.find(plan.whisper[0]) is None:
             self._want(plan.whisper)
         if len(self._encoded) > 20_000:
             self._encoded.clear()
-        self._encoded[id(plan)] = (plan, variables)
+        self._encoded[key] = (plan, variables)
         return variables
 
     def _known(self, question: routing.Question, wanted: routing.LookUps) -> routing.History:

@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 import structlog
 
 from gateway import store
-from gateway.core import book, calls, grouping, records, restarts
+from gateway.core import book, calls, erasure, grouping, records, restarts
 from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
-from gateway.services import attributing, filing
+from gateway.services import attributing, filing, forgotten, receipting
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
-from gateway.store import outbox
+from gateway.store import outbox, signatures
+from gateway.store import receipts as stored_receipts
 
 log = structlog.get_logger()
 
@@ -97,9 +98,12 @@ class _Call:
     def is_closed(self) -> bool:
         return self.facts is not None and self.facts.is_closed
 
-    def open_row(self, file_id: int) -> stored_journal.OpenRow:
+    def open_row(self, file_id: int, erased: forgotten.Forgotten | None) -> stored_journal.OpenRow:
         """The unsaved lines as one row of the store: a tenth of what a row for each of them costs."""
-        return stored_journal.OpenRow(file_id, self.unsaved_at, self.key, b"\n".join(self.unsaved))
+        lines = b"\n".join(self.unsaved)
+        if erased is not None:
+            lines = erased.masked(lines, self.rows)
+        return stored_journal.OpenRow(file_id, self.unsaved_at, self.key, lines)
 
     @property
     def last_row_us(self) -> int:
@@ -112,10 +116,14 @@ class _Work:
 
     batch: journalfiles.Batch | None
     file_id: int = 0
+    changed: list[tuple[_Call, calls.CallFacts]] = field(default_factory=list)
     filed: list[filing.Filed] = field(default_factory=list)
     found: dict[str, attributing.Found] = field(default_factory=dict)
     """Who called, by call id."""
-    open_rows: list[stored_journal.OpenRow] = field(default_factory=list)
+    receipts: list[stored_receipts.Signed] = field(default_factory=list)
+    pseudonyms: list[tuple[str, str]] = field(default_factory=list)
+    """Calls filed without their person: id and what stands for them."""
+    still_open: list[_Call] = field(default_factory=list)
     postponed: list[_Call] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     closings: list[stored_journal.Closing] = field(default_factory=list)
@@ -123,7 +131,11 @@ class _Work:
 
 
 class Tracker:
-    """Owns the journal of one node. `run` is a root task: when it ends, the daemon ends."""
+    """Owns the journal of one node. `run` is a root task: when it ends, the daemon ends.
+
+    `signer` signs the receipts of calls whose callers were asked; None: there will be none, and what was recorded is
+    refused. `erased` keeps erased persons out of what is written; None: on a node that never erases (tests, bench).
+    """
 
     def __init__(
         self,
@@ -138,6 +150,8 @@ class Tracker:
         batch_seconds: float = 0.1,
         archive_days: int = 14,
         with_region: bool = True,
+        signer: signatures.Signer | None = None,
+        erased: forgotten.Forgotten | None = None,
     ) -> None:
         self._database = database
         self._reader = reader
@@ -148,6 +162,8 @@ class Tracker:
         self._now_us = now_us
         self._batch_seconds = batch_seconds
         self._with_region = with_region
+        self._signer = signer
+        self._erased = erased
         self._grouping = grouping.Grouping()
         self._restarts = restarts.RestartWatch()
         self._calls: dict[str, _Call] = {}
@@ -169,6 +185,8 @@ class Tracker:
 
     async def restore(self) -> list[Mapping[str, Any]]:
         """Takes up the open calls where the last run left them; gives their records, for the live board."""
+        if self._erased is not None:
+            await self._erased.load()
         async with self._database.read() as connection:
             rows = await stored_journal.open_rows(connection, self._node)
         for stored in rows:
@@ -194,8 +212,9 @@ class Tracker:
         return documents
 
     async def _document(self, call: _Call, facts: calls.CallFacts) -> Mapping[str, Any]:
-        found = (await self._who_called([facts])).get(facts.call_id)
-        return records.record(
+        pseudonym = self._pseudonym(facts)
+        found = (await self._who_called([facts])).get(facts.call_id) if pseudonym is None else None
+        document = records.record(
             facts,
             await self._book_of(facts.plan_revision),
             revision=call.saved.revision if call.saved else 1,
@@ -204,6 +223,10 @@ class Tracker:
             with_region=self._with_region,
             found=found.attribution if found is not None else None,
         )
+        return document if pseudonym is None else erasure.pseudonymised(document, pseudonym)
+
+    def _pseudonym(self, facts: calls.CallFacts) -> str | None:
+        return self._erased.pseudonym(facts) if self._erased is not None else None
 
     async def run(self) -> None:
         """Never returns; a journal that cannot be read is waited for, since calls can be put through meanwhile."""
@@ -237,8 +260,9 @@ class Tracker:
             self.is_caught_up = True
             await self._tidy()
             return False
-        await self._file(touched.values(), work)
-        await self._with_patience(lambda: self._write(work))
+        self._fold(touched.values(), work)
+        await self._file(work)
+        await self._with_patience(lambda: self._write_or_learn(work))
         self._settle(touched.values(), work)
         return is_more
 
@@ -323,7 +347,7 @@ class Tracker:
                 continue
             self._postponed[call.key] = call
             work.postponed.append(call)
-            work.open_rows.append(call.open_row(work.file_id))
+            work.still_open.append(call)
             del touched[call.key]
 
     def _close_all_before(self, at_us: int, touched: dict[str, _Call]) -> None:
@@ -360,28 +384,33 @@ class Tracker:
                 call.closing = calls.Closing(call.last_row_us, "channel gone")
                 touched[call.key] = call
 
-    async def _file(self, touched: Iterable[_Call], work: _Work) -> None:
-        """Folds the touched calls and prepares what is to be written of them."""
-        changed: list[tuple[_Call, calls.CallFacts]] = []
+    def _fold(self, touched: Iterable[_Call], work: _Work) -> None:
         for call in touched:
             call.facts = calls.fold(call.rows, closed=call.closing)
             if call.facts is not None:
-                changed.append((call, call.facts))
+                work.changed.append((call, call.facts))
             if call.is_closed:
                 if call.has_open_rows:
                     work.closed.append(call.key)
             elif call.unsaved:
-                work.open_rows.append(call.open_row(work.file_id))
+                work.still_open.append(call)
             if call.closing is not None and call.facts is not None and call.facts.ended_by is calls.EndedBy.CRASH:
                 work.closings.append(
                     stored_journal.Closing(call.facts.call_id, call.closing.at_us, call.closing.reason)
                 )
-        await self._learn(changed)
-        work.found = await self._who_called([facts for _, facts in changed])
+
+    async def _file(self, work: _Work) -> None:
+        """Prepares what is to be written of the folded calls."""
+        await self._learn(work.changed)
+        work.found = await self._who_called([facts for _, facts in work.changed if self._pseudonym(facts) is None])
         now_us = self._now_us()
-        for number, (call, facts) in enumerate(changed, 1):
+        work.filed, work.pseudonyms = [], []
+        for number, (call, facts) in enumerate(work.changed, 1):
             if number % CALLS_AT_ONCE == 0:
                 await asyncio.sleep(0)
+            pseudonym = self._pseudonym(facts)
+            if pseudonym is not None:
+                work.pseudonyms.append((facts.call_id, pseudonym))
             filed = filing.file(
                 facts,
                 await self._with_patience(functools.partial(self._book_of, facts.plan_revision)),
@@ -391,9 +420,52 @@ class Tracker:
                 now_us=now_us,
                 with_region=self._with_region,
                 found=found.attribution if (found := work.found.get(facts.call_id)) is not None else None,
+                pseudonym=pseudonym,
             )
             if filed is not None:
                 work.filed.append(filed)
+        work.receipts = await self._receipts(work, now_us)
+
+    async def _receipts(self, work: _Work, now_us: int) -> list[stored_receipts.Signed]:
+        due = [(call, facts) for call, facts in work.changed if receipting.is_due(facts)]
+        signer = self._signer
+        if not due or signer is None:
+            return []
+        known = await self._with_patience(lambda: self._stored_receipts([facts.call_id for _, facts in due]))
+        gone = {call_id for call_id, _ in work.pseudonyms}
+        return [
+            receipt
+            for call, facts in due
+            for receipt in receipting.made(
+                facts,
+                call.rows,
+                known,
+                signer=signer,
+                node=self._node,
+                person=None if facts.call_id in gone else forgotten.person(facts),
+                now_us=now_us,
+            )
+        ]
+
+    async def _stored_receipts(self, ids: Sequence[str]) -> receipting.Known:
+        async with self._database.read() as connection:
+            return await stored_receipts.of_calls(connection, ids)
+
+    async def _write_or_learn(self, work: _Work) -> None:
+        while True:
+            try:
+                return await self._write(work)
+            except forgotten.Overtaken:
+                await self._learn_of_erasures(work)
+                await self._file(work)
+
+    async def _learn_of_erasures(self, work: _Work) -> None:
+        if self._erased is not None:
+            await self._erased.load()
+        for call, _ in work.changed:
+            if call.saved is None:
+                # Counted by the number, by which the stored calls of the person are no longer found.
+                call.calls_before = None
 
     async def _who_called(self, changed: Iterable[calls.CallFacts]) -> dict[str, attributing.Found]:
         """Of calls behind which visitors can be; a house without web sites asks nothing."""
@@ -418,7 +490,7 @@ class Tracker:
             for call, facts in new.values()
             if call.calls_before is None
             and facts.direction is calls.Direction.INBOUND
-            and (number := records.e164(facts.caller))
+            and (number := self._pseudonym(facts) or records.e164(facts.caller))
         ]
         saved, before = await self._with_patience(lambda: self._look_up(list(new), asked))
         for call_id, (call, _) in new.items():
@@ -433,24 +505,37 @@ class Tracker:
             return saved, await stored_calls.history_of_callers(connection, asked) if asked else {}
 
     async def _write(self, work: _Work) -> None:
+        """Raises Overtaken: somebody was erased meanwhile, and nothing was written."""
         events = [event for filed in work.filed for event in filed.events]
         async with self._database.begin() as tx:
+            if self._erased is not None:
+                await self._erased.hold(tx)
             if work.batch is not None:
                 place = stored_journal.Position(work.file_id, work.batch.end)
                 await stored_journal.set_progress(tx, self._node, place, self.last_row_us)
             await stored_calls.save(tx, [filed.row for filed in work.filed])
             if events:
                 await outbox.add(tx, events, self._outlets.targets)
-            if work.open_rows:
-                await stored_journal.add_open_rows(tx, self._node, work.open_rows)
+            if work.still_open:
+                rows = [call.open_row(work.file_id, self._erased) for call in work.still_open]
+                await stored_journal.add_open_rows(tx, self._node, rows)
             if work.closed:
                 await stored_journal.delete_open_rows(tx, self._node, work.closed)
             if work.closings:
                 await stored_journal.close_calls(tx, work.closings)
             if work.damaged:
                 await stored_journal.quarantine(tx, work.damaged)
+            if work.receipts:
+                await self._keep_receipts(tx, work.receipts)
+            if work.pseudonyms and self._erased is not None:
+                await self._erased.remember(tx, work.pseudonyms, self._now_us())
             # Last: it takes the leases' lock, under which visitors wait.
             await attributing.keep(tx, list(work.found.values()), now_us=self._now_us())
+
+    async def _keep_receipts(self, tx: store.Transaction, made: Sequence[stored_receipts.Signed]) -> None:
+        if self._signer is not None:
+            await stored_receipts.learn_key(tx, self._signer, node=self._node, now_us=self._now_us())
+        await stored_receipts.keep(tx, made)
 
     async def _with_patience(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Repeats store work until it succeeds: the journal waits for us, so nothing is lost meanwhile."""

@@ -138,12 +138,19 @@ async def head(connection: store.Connection) -> Head | None:
 
 
 async def entries(
-    connection: store.Connection, *, after: int = 0, subject: str | None = None, limit: int = PAGE
+    connection: store.Connection,
+    *,
+    after: int = 0,
+    subject: str | None = None,
+    action: str | None = None,
+    limit: int = PAGE,
 ) -> list[Entry]:
-    """Rows behind a number, in order; of one subject or of all."""
+    """Rows behind a number, in order; of one subject or of all, of one action or of all."""
     query = _SELECT.where(_TABLE.c.seq > after).order_by(_TABLE.c.seq).limit(limit)
     if subject is not None:
         query = query.where(_TABLE.c.subject == subject)
+    if action is not None:
+        query = query.where(_TABLE.c.action == action)
     return [_entry(row) for row in await connection.execute(query)]
 
 

@@ -151,6 +151,7 @@ def _let_go(dbapi_connection: Any, *_: object) -> None:
 _WRITER_PRAGMAS = """
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = ON;
+PRAGMA secure_delete = ON;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -16384;
 PRAGMA temp_store = MEMORY;

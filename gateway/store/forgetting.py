@@ -26,6 +26,16 @@ RETENTION = "retention"
 
 _CALLS, _EVENTS, _DELIVERIES = schema.calls, schema.events, schema.deliveries
 _STONES, _FORGOTTEN = schema.tombstones, schema.forgotten_calls
+_RECORDINGS, _REVIEWS, _RECEIPTS = schema.recordings, schema.reviews, schema.receipts
+_LOCK = 0x6469616C65726173
+"""PostgreSQL advisory lock between who erases and who writes records ("dialeras")."""
+_LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:key)")
+_LOCK_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
+# The sum as well: a clock that was set back may leave number and latest time as they were.
+_STAMP = select(
+    func.count(),
+    func.coalesce(func.max(_STONES.c.erased_us), 0) + func.coalesce(func.sum(_STONES.c.erased_us % 1_000_000_007), 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +85,26 @@ async def tombstones(connection: store.Connection, ring: keyring.KeyRing | None)
 
 async def stamp(connection: store.Connection) -> tuple[int, int]:
     """Changes whenever somebody is erased: tells a process that holds `Tombstones` to read them again."""
-    stones = await connection.execute(select(func.count(), func.coalesce(func.max(_STONES.c.erased_us), 0)))
-    row = stones.one()
-    return row[0], row[1]
+    row = (await connection.execute(_STAMP)).one()
+    return int(row[0]), int(row[1])
+
+
+async def hold_off(tx: store.Transaction, *, erases: bool = False) -> None:
+    """Until the end of the transaction nobody is erased by another one, so that it cannot write down who is just being
+    taken out. On SQLite the one writer is alone anyway. `erases`: this is the transaction that does so."""
+    if tx.dialect.name != "sqlite":
+        await tx.execute(_LOCK_ALONE if erases else _LOCK_SHARED, {"key": _LOCK})
+
+
+async def remember(tx: store.Transaction, filed: Sequence[tuple[str, str]], *, now_us: int) -> None:
+    """Notes calls, by id and pseudonym, as those of erased persons."""
+    rows = [{"call_id": call_id, "pseudonym": one, "why": ERASURE, "at_us": now_us} for call_id, one in filed]
+    await statements.insert_new(tx, _FORGOTTEN, rows)
 
 
 async def bury(tx: store.Transaction, ring: keyring.KeyRing, number: str, *, now_us: int) -> Tombstone:
     """Sets a tombstone, or moves the one that is there to now. Raises KeyMissing."""
+    await hold_off(tx, erases=True)
     key = await recordings.secret(tx, ring, recordings.TOMBSTONE_SECRET)
     digest = digest_of(key, number)
     row = (await tx.execute(select(_STONES).where(_STONES.c.digest == digest))).first()
@@ -152,6 +175,7 @@ async def forget(
             await _forget_call(tx, row, pseudonym, now_us)
         ids = [row.call_id for row in chunk]
         await _forget_events(tx, ids, pseudonym)
+        await _forget_talk(tx, ids)
         theirs = await attributions.forget(tx, ids, pseudonym)
         if why == ERASURE and theirs:
             # Who is certain to have called is the same person on the web.
@@ -187,6 +211,15 @@ async def _forget_events(tx: store.Transaction, call_ids: Sequence[str], pseudon
         await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
     said = _DELIVERIES.c.call_id.in_(call_ids) & _DELIVERIES.c.last_error.is_not(None)
     await tx.execute(update(_DELIVERIES).where(said).values(last_error=None))
+
+
+async def _forget_talk(tx: store.Transaction, call_ids: Sequence[str]) -> None:
+    """What was written about the talk, unless a recording is under legal hold, and what ties a receipt to a number."""
+    free = (_RECORDINGS.c.call_id.in_(call_ids), _RECORDINGS.c.held_us.is_(None))
+    await tx.execute(update(_RECORDINGS).where(*free).values(analysis=None))
+    theirs = _REVIEWS.c.recording_id.in_(select(_RECORDINGS.c.recording_id).where(*free))
+    await tx.execute(update(_REVIEWS).where(theirs).values(note=None))
+    await tx.execute(update(_RECEIPTS).where(_RECEIPTS.c.call_id.in_(call_ids)).values(salt=None))
 
 
 async def mask_rows(tx: store.Transaction, linked_ids: Sequence[str], call_ids: Sequence[str], digits: bytes) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, func, or_, select, text, true, tuple_, update
 
 from gateway import store
 from gateway.store import keyring, schema, statements, vault
@@ -59,6 +59,10 @@ class Recording:
     held_why: str | None = None
     condemned_us: int | None = None
     shredded_us: int | None = None
+    analysis: str | None = None
+    """JSON text of the external command (`recording.command`); None = none yet, or it gave nothing."""
+    analysed_us: int | None = None
+    """When the command was done with it, with a result or without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class RecordingFilter:
 
 
 _TABLE, _KEYS, _SECRETS = schema.recordings, schema.recording_keys, schema.vault_secrets
+_REVIEWS = schema.reviews
 _FIELDS = tuple(field.name for field in fields(Recording))
 _COLUMNS = [_TABLE.c[name] for name in _FIELDS]
 
@@ -112,9 +117,10 @@ async def register(tx: store.Transaction, recording: Recording, wrapped: keyring
     return True
 
 
-async def get(connection: store.Connection, recording_id: str) -> Recording | None:
-    """One recording."""
-    row = (await connection.execute(select(*_COLUMNS).where(_TABLE.c.recording_id == recording_id))).first()
+async def get(connection: store.Connection, recording_id: str, *, for_update: bool = False) -> Recording | None:
+    """One recording; `for_update` keeps others from changing it until the transaction ends."""
+    query = select(*_COLUMNS).where(_TABLE.c.recording_id == recording_id)
+    row = (await connection.execute(query.with_for_update() if for_update else query)).first()
     return None if row is None else _recording(row)
 
 
@@ -184,7 +190,8 @@ async def restore(tx: store.Transaction, recording_id: str) -> bool:
 async def shred(
     tx: store.Transaction, recording_ids: Sequence[str], *, now_us: int, why: str | None = None
 ) -> list[Recording]:
-    """Deletes the keys of recordings that are not held, for good. Returns these; their files are to be removed."""
+    """Deletes the keys of recordings that are not held, for good, and what was made of their words (analysis, notes of
+    reviewers). Returns these; their files are to be removed."""
     if tx.dialect.name == "sqlite":
         # What is deleted is overwritten with zeros, not just forgotten in a free page.
         await tx.execute(text("PRAGMA secure_delete = ON"))
@@ -194,8 +201,10 @@ async def shred(
         some = [_recording(row) for row in await tx.execute(select(*_COLUMNS).where(*open_).with_for_update())]
         ids = [one.recording_id for one in some]
         await tx.execute(delete(_KEYS).where(_KEYS.c.recording_id.in_(ids)))
-        change: dict[str, Any] = {"state": State.SHREDDED, "shredded_us": now_us} | ({"why": why} if why else {})
+        change: dict[str, Any] = {"state": State.SHREDDED, "shredded_us": now_us, "analysis": None}
+        change |= {"why": why} if why else {}
         await tx.execute(update(_TABLE).where(_TABLE.c.recording_id.in_(ids)).values(change))
+        await tx.execute(update(_REVIEWS).where(_REVIEWS.c.recording_id.in_(ids)).values(note=None))
         gone += some
     return gone
 
@@ -244,6 +253,29 @@ async def to_shred(
     return [_recording(row) for row in await connection.execute(query)]
 
 
+async def to_analyse(
+    connection: store.Connection, since_us: int, *, node: str | None = None, limit: int = 20
+) -> list[Recording]:
+    """Stored recordings that began at or after a time and that no command has looked at, oldest first; of one node,
+    in whose vault they lie, or of all."""
+    query = (
+        select(*_COLUMNS)
+        .where(_TABLE.c.state == State.STORED, _TABLE.c.started_us >= since_us, _TABLE.c.analysed_us.is_(None))
+        .where(true() if node is None else _TABLE.c.node == node)
+        .order_by(_TABLE.c.started_us, _TABLE.c.recording_id)
+        .limit(limit)
+    )
+    return [_recording(row) for row in await connection.execute(query)]
+
+
+async def set_analysis(tx: store.Transaction, recording_id: str, analysis: str | None, *, now_us: int) -> bool:
+    """Keeps what a command found (JSON text), None when it gave nothing. False: the recording is not stored any more,
+    and nothing was kept of it."""
+    stored = (_TABLE.c.recording_id == recording_id) & (_TABLE.c.state == State.STORED)
+    change = {"analysis": analysis, "analysed_us": now_us}
+    return (await tx.execute(update(_TABLE).where(stored).values(change))).rowcount == 1
+
+
 async def key_usage(connection: store.Connection) -> dict[str, int]:
     """How many recordings and secrets each key of the ring has wrapped."""
     usage: dict[str, int] = {}
@@ -253,17 +285,18 @@ async def key_usage(connection: store.Connection) -> dict[str, int]:
     return dict(sorted(usage.items()))
 
 
-async def ring_problems(connection: store.Connection, ring: keyring.KeyRing | None) -> list[str]:
-    """What a ring cannot open, in sentences: to be said at start and by `doctor`. Tries one key of each id."""
-    problems = []
+async def ring_problems(connection: store.Connection, ring: keyring.KeyRing | None) -> dict[str, str]:
+    """What a ring cannot open, a sentence by id of the key: to be said at start and by `doctor`. Tries one key of each
+    id."""
+    problems = {}
     for key_id, count in (await key_usage(connection)).items():
         if ring is None:
-            problems.append(f"{count} recordings are locked by key '{key_id}', and there is no key ring")
+            problems[key_id] = f"{count} recordings are locked by key '{key_id}', and there is no key ring"
             continue
         try:
             await _try_one(connection, ring, key_id)
         except keyring.KeyMissing as error:
-            problems.append(f"{count} recordings cannot be opened: {error}")
+            problems[key_id] = f"{count} recordings cannot be opened: {error}"
     return problems
 
 

@@ -325,6 +325,8 @@ recordings = Table(
     Column("held_why", PlainText, info=personal("reason of a legal hold, in an administrator's words")),
     Column("condemned_us", BigInteger),
     Column("shredded_us", BigInteger),
+    Column("analysis", PlainText, info=personal("what a program found in the talk, perhaps all its words")),
+    Column("analysed_us", BigInteger),
     Index("ix_recordings_call", "call_id"),
     Index("ix_recordings_state", "state", "started_us"),
 )
@@ -350,6 +352,43 @@ vault_secrets = Table(
     Column("name", PlainText, primary_key=True, info=OUR_OWN),
     Column("key_id", PlainText, nullable=False),
     Column("wrapped", LargeBinary, nullable=False, info=impersonal("a random key, encrypted")),
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("call_id", PlainText, primary_key=True),
+    Column("what", PlainText, primary_key=True),
+    Column("document", PlainText, nullable=False, info=impersonal("the caller is a salted digest in it")),
+    Column("signature", PlainText, nullable=False),
+    Column("key_id", PlainText, nullable=False),
+    Column("salt", PlainText, info=personal("with it the caller's digest can be compared with a number")),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("key_id", PlainText, primary_key=True),
+    Column("public_key", PlainText, nullable=False),
+    Column("node", PlainText, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("recording_id", PlainText, primary_key=True, info=OUR_OWN),
+    Column("call_id", PlainText, nullable=False),
+    Column("week", PlainText, nullable=False),
+    Column("agent", PlainText, nullable=False, info=ROUTING_KEY),
+    Column("score", SmallInteger),
+    Column("note", PlainText, info=personal("a reviewer's words about a talk")),
+    Column("reviewer", PlainText, info=personal("account or token of who reviewed")),
+    Column("drawn_us", BigInteger, nullable=False, info=impersonal("a time")),
+    Column("reviewed_us", BigInteger),
+    Index("ix_reviews_week", "week", "agent"),
+    Index("ix_reviews_call", "call_id"),
 )
 
 audit = Table(

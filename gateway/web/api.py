@@ -15,15 +15,16 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from gateway import store
 from gateway.core import book
-from gateway.store import calls, routing
-from gateway.web import auth, parts, problems, recordings, routes, schemas, streams
+from gateway.store import calls, joined, routing
+from gateway.web import auth, lookup, parts, pausing, problems, receipts, recordings, routes, schemas, streams
 
 _CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
-CALL_ID = "{call_id:[0-9a-fA-F-]{36}}"
 
 Named = book.Site | book.Source | book.Destination | book.Agent
 
 table = routes.Table()
+TABLES = (table, pausing.table, receipts.table, recordings.table)
+"""All of the API."""
 
 
 @table.get("/healthz", scope=auth.Open.ANYONE, out=schemas.Alive, summary="The process answers")
@@ -66,7 +67,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
 
 @table.get("/api/v1/openapi.json", scope=auth.Open.SIGNED_IN, summary="This API as an OpenAPI 3.1 document")
 async def openapi_json(request: web.Request) -> web.StreamResponse:
-    return routes.json_response(routes.openapi((table, recordings.table), request.app[parts.PARTS].version))
+    return routes.json_response(routes.openapi(TABLES, request.app[parts.PARTS].version))
 
 
 @table.get(
@@ -82,8 +83,8 @@ async def list_calls(request: web.Request, query: schemas.CallsQuery) -> web.Str
     after = decode_cursor(query.after) if query.after is not None else None
     async with here.database.read() as connection:
         page = await calls.list_calls(connection, call_filter(query, here), after=after, limit=query.limit)
-    # Records are stored as JSON text: they go out as they are, unparsed.
-    records = ",".join(row.record for row in page.calls)
+        # Records are stored as JSON text: most go out as they are, unparsed.
+        records = ",".join(await joined.texts(connection, page.calls))
     following = json.dumps(encode_cursor(page.next) if page.next is not None else None)
     return web.Response(text=f'{{"calls":[{records}],"next":{following}}}', content_type="application/json")
 
@@ -99,19 +100,21 @@ async def list_live_calls(request: web.Request) -> web.StreamResponse:
 
 
 @table.get(
-    f"/api/v1/calls/{CALL_ID}",
+    f"/api/v1/calls/{lookup.CALL_ID}",
     scope=auth.Scope.CALLS_READ,
     out=schemas.CallRecord,
     summary="One call",
     slugs=("call-not-found", "unavailable"),
 )
 async def get_call(request: web.Request) -> web.StreamResponse:
-    row = await find_call(request)
-    return web.Response(text=row.record, content_type="application/json")
+    row = await lookup.find_call(request)
+    async with request.app[parts.PARTS].database.read() as connection:
+        (record,) = await joined.texts(connection, [row])
+    return web.Response(text=record, content_type="application/json")
 
 
 @table.post(
-    f"/api/v1/calls/{CALL_ID}/hang-up",
+    f"/api/v1/calls/{lookup.CALL_ID}/hang-up",
     scope=auth.Scope.CALLS_HANG_UP,
     out=schemas.HangUp,
     summary="End a call that is up",
@@ -119,7 +122,7 @@ async def get_call(request: web.Request) -> web.StreamResponse:
 )
 async def hang_up_call(request: web.Request) -> web.StreamResponse:
     """Asks Asterisk; what became of the call is in its record, as with every other end."""
-    row = await find_call(request)
+    row = await lookup.find_call(request)
     hang_up = request.app[parts.PARTS].hang_up
     if row.state != "open":
         raise problems.Problem("call-not-up")
@@ -194,15 +197,6 @@ async def get_routing(request: web.Request) -> web.StreamResponse:
 
 def _named(values: Mapping[str, Named]) -> list[dict[str, str]]:
     return [{"key": key, "name": value.name} for key, value in values.items()]
-
-
-async def find_call(request: web.Request) -> calls.CallRow:
-    """The call of the address. Raises Problem `call-not-found`."""
-    async with request.app[parts.PARTS].database.read() as connection:
-        row = await calls.get(connection, request.match_info["call_id"].lower())
-    if row is None:
-        raise problems.Problem("call-not-found")
-    return row
 
 
 def call_filter(query: schemas.CallsQuery, here: parts.AdminParts) -> calls.CallFilter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from gateway import log, store
 from gateway.store import tokens
-from gateway.web import api, auth, clients, metrics, pages, parts, recordings, routes, security, statics
+from gateway.web import api, auth, clients, metrics, pages, parts, pausing, routes, security, statics
 
 CLIENT_MAX_SIZE = 16 * 1024
 """The largest body is the login form."""
@@ -35,8 +36,10 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         trusted_proxies=clients.parse_networks(here.trusted_proxies),
         limits=here.limits,
     )
-    for table in (api.table, recordings.table, pages.table, statics.table):
+    for table in (*api.TABLES, pages.table, statics.table):
         table.install(app)
+    app[pausing.LOCKS] = weakref.WeakValueDictionary()
+    app.on_startup.append(_restore_pauses)
     app.on_response_prepare.append(security.add_headers)
     app.on_shutdown.append(_end_streams)
     app.cleanup_ctx.append(_watch_loop)
@@ -61,6 +64,10 @@ def token_check(here: parts.AdminParts) -> auth.TokenCheck:
         return auth.Principal(str(token.token_id), token.name, token.scopes)
 
     return check
+
+
+async def _restore_pauses(app: web.Application) -> None:
+    await pausing.restore(app[parts.PARTS])
 
 
 async def _end_streams(app: web.Application) -> None:

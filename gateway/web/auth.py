@@ -44,6 +44,7 @@ class Scope(StrEnum):
     ROUTING_READ = "routing:read"
     LIVE_READ = "live:read"
     METRICS_READ = "metrics:read"
+    RECORDINGS_PAUSE = "recordings:pause"
     RECORDINGS_LISTEN = "recordings:listen"
     RECORDINGS_DOWNLOAD = "recordings:download"
     ADMIN = "admin"

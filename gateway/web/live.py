@@ -26,6 +26,8 @@ QUEUE_SIZE = 256
 """Changes a reader may lag behind: some 10 s of a busy node, 1 MB at most."""
 HISTORY_SIZE = 1024
 """Changes kept for readers that reconnect with `Last-Event-ID`; a browser comes back within 3 s."""
+PAUSED = "recording_paused"
+"""Key that a document has, true, while the recording of its call is paused by API."""
 CLOSED_REMEMBERED = 20_000
 """Ended calls whose id is kept, so that a later revision of the record is not taken for another ending."""
 
@@ -47,6 +49,23 @@ def state_of(document: Document) -> str:
     if any(attempt.get("outcome") is None for attempt in attempts):
         return "ringing"
     return "arriving"
+
+
+def may_be_recorded(document: Document) -> bool:
+    """Whether the caller's consent lets the call be recorded, as far as the record goes."""
+    consent = document.get("recording_consent") or {}
+    return consent.get("result") == "granted" or (consent.get("mode"), consent.get("result")) == ("none", "not_asked")
+
+
+def recording_of(document: Document) -> str:
+    """`recording`, `paused` (by API), `paused_by_key`, or "" for a call without a talk that is recorded."""
+    if not may_be_recorded(document) or state_of(document) not in ("talking", "ringing"):
+        return ""
+    if document.get(PAUSED) is True:
+        return "paused"
+    if any(pause.get("to") is None for pause in document.get("pauses") or ()):
+        return "paused_by_key"
+    return "recording" if state_of(document) == "talking" else ""
 
 
 @dataclass(slots=True)
@@ -99,6 +118,7 @@ class LiveBoard:
     def __post_init__(self) -> None:
         self._number = 0
         self._open: dict[str, Document] = {}
+        self._paused: dict[str, str] = {}
         self._ended: dict[str, None] = {}
         self._history: deque[Change] = deque(maxlen=self.history_size)
         self._readers: set[Reader] = set()
@@ -118,15 +138,30 @@ class LiveBoard:
             self._open[call_id] = document
         else:
             self._open.pop(call_id, None)
+            self._paused.pop(call_id, None)
             self._note_ending(call_id, document)
-        change = Change(self._number, document)
+        change = Change(self._number, self._marked(document))
         self._history.append(change)
         for reader in tuple(self._readers):
             self._hand(reader, change)
 
     def snapshot(self) -> list[Document]:
         """The open calls, newest first."""
-        return sorted(self._open.values(), key=lambda document: str(document.get("started_at")), reverse=True)
+        shown = (self._marked(document) for document in self._open.values())
+        return sorted(shown, key=lambda document: str(document.get("started_at")), reverse=True)
+
+    def mark_paused(self, call_id: str, since: str | None) -> None:
+        """Show a recording as paused by API since a time (as in records), or with None as not paused."""
+        if since is None:
+            self._paused.pop(call_id, None)
+        else:
+            self._paused[call_id] = since
+        if call_id in self._open:
+            self.publish(self._open[call_id])
+
+    def is_paused(self, call_id: str) -> bool:
+        """Whether a call that is up is shown as paused by API."""
+        return call_id in self._open and PAUSED in self._marked(self._open[call_id])
 
     @property
     def open_count(self) -> int:
@@ -161,6 +196,13 @@ class LiveBoard:
         """End all streams, as at shutdown; each is told to come again."""
         for reader in tuple(self._readers):
             self._cut_off(reader)
+
+    def _marked(self, document: Document) -> Document:
+        since = self._paused.get(str(document["call_id"]))
+        # The agent's key has the last word: it begins a new part of the recording, which nobody muted.
+        if since is None or any((pause.get("to") or "") > since for pause in document.get("pauses") or ()):
+            return document
+        return {**document, PAUSED: True}
 
     def _hand(self, reader: Reader, change: Change) -> None:
         # One place is kept free, so that the mark always fits behind the changes.

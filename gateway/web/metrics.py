@@ -27,6 +27,8 @@ LAG_PROBE_SECONDS = 0.5
 
 Reading = Callable[[], float | None]
 """Gives a figure at scrape time; None leaves the sample out."""
+Results = Callable[[], Mapping[str, float]]
+"""Gives figures by result, whose words are a fixed set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ class Readings:
     live_readers: Reading | None = None
     live_cut_off: Reading | None = None
     """Readers of the live stream cut off because they were too slow, since the start."""
+    recordings: Results | None = None
+    """What became of what was in the spool, since the start: stored, refused, unreadable, empty."""
+    recorded_seconds: Reading | None = None
+    recordings_waiting: Reading | None = None
+    """In the spool, those of calls that are up included."""
+    recording_accepted: Reading | None = None
+    recording_problem: Reading | None = None
+    analyses: Results | None = None
+    """How the external command ended, since the start: analysed, failed, given_up."""
+    analyses_waiting: Reading | None = None
 
 
 class _ReadingsCollector(Collector):
@@ -60,6 +72,19 @@ class _ReadingsCollector(Collector):
                 family = kind(f"dialmark_{name}", help_text, labels=["node"])
                 family.add_metric([self.node], float(value))
                 yield family
+        for name, help_text, results in self._results():
+            counted = CounterMetricFamily(f"dialmark_{name}", help_text, labels=["node", "result"])
+            for result, number in results().items() if results is not None else ():
+                counted.add_metric([self.node, result], number)
+            if results is not None:
+                yield counted
+
+    def _results(self) -> tuple[tuple[str, str, Results | None], ...]:
+        readings = self.readings
+        return (
+            ("recordings_total", "Recordings taken from the spool, by what became of them", readings.recordings),
+            ("recording_analyses_total", "Runs of the external command, by how they ended", readings.analyses),
+        )
 
     def _table(self) -> tuple[tuple[str, str, Any, Reading | None], ...]:
         readings = self.readings
@@ -82,6 +107,21 @@ class _ReadingsCollector(Collector):
             ("outbox_depth", "Events not yet handed on", GaugeMetricFamily, readings.outbox_depth),
             ("live_readers", "Open live streams", GaugeMetricFamily, readings.live_readers),
             ("live_cut_off_total", "Live readers cut off as too slow", CounterMetricFamily, readings.live_cut_off),
+            ("recorded_seconds_total", "Sound taken from the spool", CounterMetricFamily, readings.recorded_seconds),
+            ("recordings_waiting", "Recordings in the spool", GaugeMetricFamily, readings.recordings_waiting),
+            ("recording_accepted", "1 when new calls may be recorded", GaugeMetricFamily, readings.recording_accepted),
+            (
+                "recording_problem",
+                "1 when recordings cannot be stored",
+                GaugeMetricFamily,
+                readings.recording_problem,
+            ),
+            (
+                "recording_analyses_waiting",
+                "Recordings not yet analysed",
+                GaugeMetricFamily,
+                readings.analyses_waiting,
+            ),
         )
 
 

@@ -6,7 +6,6 @@ shows it: one place renders a call, so what is live and what is loaded look the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,8 +18,8 @@ from aiohttp import web
 
 from gateway import store
 from gateway.core import calls as core_calls
-from gateway.store import calls
-from gateway.web import api, auth, live, parts, problems, routes, schemas, statics, views
+from gateway.store import calls, joined
+from gateway.web import api, auth, live, lookup, parts, pausing, problems, routes, schemas, statics, views
 
 LIVE_SHOWN = 60
 """Cards of calls that are up; more do not fit a screen, and the number of the rest is printed."""
@@ -40,6 +39,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.globals["Scope"] = auth.Scope
 _templates.globals["static"] = statics.address_of
 _templates.globals["outcomes"] = views.OUTCOMES
 _templates.globals["duration"] = views.duration
@@ -123,14 +123,20 @@ async def show_recent(request: web.Request, query: schemas.CallsQuery) -> web.St
     return _html(request, "recent.html", await _recent(request, query))
 
 
-@table.get(f"/fragments/calls/{api.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold")
+@table.get(
+    f"/fragments/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold"
+)
 async def show_record(request: web.Request) -> web.StreamResponse:
-    return _html(request, "record.html", {"call": await _one(request)})
+    return _html(request, "record.html", {"call": await _one(request), "may": request[routes.PRINCIPAL].may})
 
 
-@table.get(f"/calls/{api.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record")
+@table.get(f"/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record")
 async def show_call(request: web.Request) -> web.StreamResponse:
-    return _html(request, "call.html", {**await _frame(request), "call": await _one(request)})
+    return _html(
+        request,
+        "call.html",
+        {**await _frame(request), "call": await _one(request), "may": request[routes.PRINCIPAL].may},
+    )
 
 
 @table.get("/login", scope=auth.Open.ANYONE, query=LoginQuery, is_page=True, summary="Login form")
@@ -193,8 +199,11 @@ def _local(address: str) -> str:
 
 async def _one(request: web.Request) -> views.CallView:
     here = request.app[parts.PARTS]
-    row = await api.find_call(request)
-    return views.call_view(json.loads(row.record), views.Names(here.current_book()), here.zone, here.clock())
+    row = await lookup.find_call(request)
+    async with here.database.read() as connection:
+        (document,) = await joined.documents(connection, [row])
+        paused = await pausing.pauses(connection, row.call_id)
+    return views.call_view(document, views.Names(here.current_book()), here.zone, here.clock(), paused)
 
 
 def _login_form(
@@ -245,6 +254,7 @@ async def _live(request: web.Request) -> dict[str, Any]:
         "live_ringing": states.count("ringing"),
         "live_talking": states.count("talking"),
         "may_see_live": may_see,
+        "may_pause": request[routes.PRINCIPAL].may(auth.Scope.RECORDINGS_PAUSE),
         "complaints": report.complaints,
         "health": report.status,
         "now": now.isoformat(timespec="milliseconds"),
@@ -259,11 +269,12 @@ async def _recent(request: web.Request, query: schemas.CallsQuery) -> dict[str, 
     async with here.database.read() as connection:
         today = await _today(connection, here)
         page = await calls.list_calls(connection, filter, after=after, limit=query.limit)
+        documents = await joined.documents(connection, page.calls)
     given = {name: value for name, value in request.query.items() if name != "after"}
     return {
         "today": today,
         "day": now.astimezone(here.zone).date().isoformat(),
-        "calls": [views.call_view(json.loads(row.record), names, here.zone, now) for row in page.calls],
+        "calls": [views.call_view(document, names, here.zone, now) for document in documents],
         "older": "/?" + urlencode({**given, "after": api.encode_cursor(page.next)}) if page.next is not None else None,
         "is_first_page": after is None,
         "newest": "/?" + urlencode(given) if given else "/",

@@ -20,6 +20,15 @@ HangUp = Callable[[str], Awaitable[None]]
 ConnectionError when Asterisk does not answer."""
 
 
+MuteRecording = Callable[[str, bool], Awaitable[None]]
+"""Turns the recording of the call whose inbound channel has this unique id into silence, or back into sound. Raises
+LookupError when there is no such channel, NotRecorded, and ConnectionError when Asterisk does not answer."""
+
+
+class NotRecorded(Exception):
+    """The channel is up, and no recording runs on it."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -56,6 +65,8 @@ class AdminParts:
     limits: Callable[[], auth.Limits] = auth.Limits
     hang_up: HangUp | None = None
     """Ends a call that is up, None on a process without a manager session."""
+    mute_recording: MuteRecording | None = None
+    """Pauses and resumes recordings, None on a process without a manager session."""
     vault: VaultParts | None = None
     """None on a process that cannot play recordings."""
     clock: Callable[[], datetime] = _utc_now

@@ -2,15 +2,18 @@
 
 Problem
 ├── 400 invalid-query         the query string does not fit; `errors` names every field
+├── 400 invalid-body          the body is not the JSON document asked for; `errors` names every field
 ├── 401 unauthenticated       no credentials, or they are wrong, expired or revoked
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
 ├── 404 not-found / call-not-found
 ├── 404 recording-not-found
 ├── 410 recording-gone        refused, condemned or shredded: there is nothing to hear
+├── 500 receipt-damaged       a receipt is not what was signed
 ├── 416 range-not-there       the range begins behind the end
 ├── 500 recording-damaged     the file is missing, or not what was written
 ├── 409 call-not-up           the call is over, so nobody can hang it up
+├── 409 call-not-recorded     no recording runs on the call
 ├── 405 method-not-allowed
 ├── 429 too-many-attempts     wrong credentials from one address; `Retry-After` in seconds
 ├── 429 too-many-requests     more than the limit per token
@@ -33,6 +36,7 @@ MEDIA_TYPE = "application/problem+json"
 
 TITLES: Mapping[str, tuple[int, str]] = {
     "invalid-query": (400, "The query does not fit"),
+    "invalid-body": (400, "The body does not fit"),
     "unauthenticated": (401, "A valid token is needed"),
     "missing-scope": (403, "The token lacks the scope"),
     "cross-site": (403, "The form came from another site"),
@@ -41,8 +45,10 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "recording-not-found": (404, "No such recording"),
     "recording-gone": (410, "The recording cannot be heard any more"),
     "recording-damaged": (500, "The recording is damaged"),
+    "receipt-damaged": (500, "The receipt is not what was signed"),
     "range-not-there": (416, "The range is not there"),
     "call-not-up": (409, "The call is over"),
+    "call-not-recorded": (409, "The call is not being recorded"),
     "asterisk-unreachable": (503, "Asterisk does not answer"),
     "method-not-allowed": (405, "This method does not exist here"),
     "bad-request": (400, "The request could not be read"),

@@ -22,7 +22,7 @@ from gateway.web import auth, parts, problems, routes
 
 LISTEN_SECONDS = 600
 LISTENS_KEPT = 10_000
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _log = log.get("web")
@@ -38,7 +38,7 @@ class AudioQuery(routes.Query):
 class RecordingsQuery(routes.Query):
     """Which recordings to list."""
 
-    call_id: str | None = pydantic.Field(None, max_length=64, description="Those of one call.")
+    call_id: str | None = pydantic.Field(None, pattern=r"^[0-9a-fA-F-]{36}$", description="Those of one call.")
     limit: int = pydantic.Field(50, ge=1, le=500, description="How many.")
 
 
@@ -100,7 +100,7 @@ def facts(one: recordings.Recording) -> dict[str, Any]:
     slugs=("unavailable",),
 )
 async def list_recordings(request: web.Request, query: RecordingsQuery) -> web.StreamResponse:
-    asked = recordings.RecordingFilter(call_id=query.call_id)
+    asked = recordings.RecordingFilter(call_id=query.call_id.lower() if query.call_id else None)
     async with request.app[parts.PARTS].database.read() as connection:
         found = await recordings.list_recordings(connection, asked, limit=query.limit)
     return routes.json_response({"recordings": [facts(one) for one in found]})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pydantic
 from aiohttp import web
@@ -43,6 +43,15 @@ class Query(pydantic.BaseModel):
 QueryT = TypeVar("QueryT", bound=Query)
 
 
+class Body(pydantic.BaseModel):
+    """Base of JSON bodies; an unknown field is an error here too."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
 class NoQuery(Query):
     """Takes no parameter."""
 
@@ -56,6 +65,7 @@ class Operation:
     scope: Access
     handler: Callable[..., Awaitable[web.StreamResponse]]
     query: type[Query]
+    body: type[Body] | None
     out: type[pydantic.BaseModel] | None
     summary: str
     media_type: str
@@ -89,20 +99,22 @@ class Table:
         *,
         scope: Access,
         query: type[Query] = NoQuery,
+        body: type[Body] | None = None,
         out: type[pydantic.BaseModel] | None = None,
         summary: str = "",
         media_type: str = "application/json",
         slugs: tuple[str, ...] = (),
         is_page: bool = False,
     ) -> Callable[[Any], Any]:
-        """Register a handler. It is called as `handler(request)`, or `handler(request, query)` with a query model.
+        """Register a handler. It is called as `handler(request)`, or `handler(request, query)` with a query model;
+        one with a body model takes the body itself, by `parse_body`.
 
         `slugs` are the problems it may answer with besides those of access and of the query.
         """
 
         def register(handler: Callable[..., Awaitable[web.StreamResponse]]) -> Any:
             self.operations.append(
-                Operation(method, path, scope, handler, query, out, summary, media_type, slugs, is_page)
+                Operation(method, path, scope, handler, query, body, out, summary, media_type, slugs, is_page)
             )
             return handler
 
@@ -174,8 +186,22 @@ def parse_query(model: type[QueryT], request: web.Request) -> QueryT:
     raise problems.Problem("invalid-query", errors=errors)
 
 
-def _field_error(item: Mapping[str, Any]) -> dict[str, str]:
-    name = str(item["loc"][0])[:64] if item["loc"] else "query"
+async def parse_body(model: type[BodyT], request: web.Request) -> BodyT:
+    """The JSON body as `model`. Raises Problem `invalid-body` with every field that does not fit."""
+    try:
+        raw = await request.read()
+    except ConnectionError:
+        # The client left in the middle of its own body.
+        raise problems.Problem("bad-request") from None
+    try:
+        return model.model_validate_json(raw)
+    except pydantic.ValidationError as error:
+        errors = [_field_error(item, "body") for item in error.errors(include_url=False, include_input=False)]
+    raise problems.Problem("invalid-body", errors=errors)
+
+
+def _field_error(item: Mapping[str, Any], whole: str = "query") -> dict[str, str]:
+    name = str(item["loc"][0])[:64] if item["loc"] else whole
     message = "unknown parameter" if item["type"] == "extra_forbidden" else str(item["msg"])
     return {"field": name, "message": message}
 
@@ -197,9 +223,14 @@ def encoded_response(
 def openapi(tables: tuple[Table, ...], version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of all documented operations."""
     operations = [operation for table in tables for operation in table.operations if operation.is_documented]
-    models = {operation.out for operation in operations if operation.out is not None}
+    models: dict[str, tuple[type[pydantic.BaseModel], Literal["serialization", "validation"]]] = {}
+    for operation in operations:
+        if operation.out is not None:
+            models[operation.out.__name__] = (operation.out, "serialization")
+        if operation.body is not None:
+            models[operation.body.__name__] = (operation.body, "validation")
     _, schemas = models_json_schema(
-        [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)],
+        [models[name] for name in sorted(models)],
         ref_template="#/components/schemas/{model}",
     )
     paths: dict[str, dict[str, Any]] = {}
@@ -225,12 +256,17 @@ def _describe(operation: Operation) -> dict[str, Any]:
         slugs += ["unauthenticated", "too-many-attempts", "too-many-requests"]
     if isinstance(operation.scope, auth.Scope):
         slugs.append("missing-scope")
+    if operation.body is not None:
+        slugs += ["invalid-body", "too-large"]
     description: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": operation.handler.__name__,
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {"200": _success(operation), **_failures(slugs)},
     }
+    if operation.body is not None:
+        schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
+        description["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if operation.scope is auth.Open.ANYONE:
         description["security"] = []
     else:

@@ -63,6 +63,7 @@ class AttemptDocument(Document):
     answered_by: str | None
     whisper_played: bool
     accepted: bool | None
+    machine: bool | None = None
 
 
 class Experience(Document):
@@ -81,7 +82,51 @@ class Consent(Document):
     result: str
     key: str | None
     prompt_id: str | None
+    prompt_version: str | None = None
+    early_media: bool | None = None
+    announcement_in_recording: bool | None = None
     at: datetime | None
+
+
+class Pause(Document):
+    """A pause of the recording by the agent's key; `to` is null while it lasts."""
+
+    from_: datetime = Field(alias="from")
+    to: datetime | None
+
+
+class Review(Document):
+    """A recording drawn for the weekly sample; `score` is 1 to 5, null until somebody listened."""
+
+    week: str
+    agent: str
+    score: int | None
+    note: str | None
+    reviewer: str | None
+    reviewed_at: datetime | None
+
+
+class CallRecording(Document):
+    """A recording of the call, as known when the record was read; no address for one that cannot be heard."""
+
+    recording_id: str
+    kind: Literal["talk", "voicemail"]
+    state: Literal["stored", "refused", "condemned", "shredded"]
+    started_at: datetime
+    duration_seconds: float
+    audio_url: str | None
+    peaks_url: str | None
+    analysis: Any
+    review: Review | None
+
+
+class CallReceipt(Document):
+    """That there is a signed consent receipt; `/receipts` has it."""
+
+    what: Literal["talk", "message"]
+    digest: str
+    key_id: str
+    signed: datetime
 
 
 class Attribution(Document):
@@ -139,6 +184,9 @@ class CallRecord(Document):
     experience: Experience
     attribution: Attribution
     recording_consent: Consent
+    pauses: list[Pause] = []
+    recordings: list[CallRecording] = []
+    receipts: list[CallReceipt] = []
     sip_call_id: str | None
     linked_id: str
     unique_id: str
@@ -193,6 +241,41 @@ class HangUp(Document):
 
     call_id: str
     status: Literal["asked"]
+
+
+class ReceiptSignature(Document):
+    """Ed25519 over the receipt's canonical JSON (sorted keys, no blanks, UTF-8); key and value are base64."""
+
+    algorithm: str
+    key_id: str
+    public_key: str
+    value: str
+
+
+class SignedReceipt(Document):
+    """A receipt in the form in which it is exported: it can be checked without Dialmark."""
+
+    receipt: dict[str, Any]
+    signature: ReceiptSignature
+
+
+class ReceiptList(Document):
+    """The receipts of one call: of the talk, of a message left."""
+
+    receipts: list[SignedReceipt]
+
+
+class PauseWish(routes.Body):
+    """What the recording shall be: paused, or going on."""
+
+    paused: bool
+
+
+class RecordingPause(Document):
+    """What the recording is now."""
+
+    call_id: str
+    paused: bool
 
 
 class Readiness(Document):

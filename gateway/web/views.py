@@ -16,24 +16,13 @@ from typing import Any
 import phonenumbers
 
 from gateway.core import book, numbers
-from gateway.web import live
+from gateway.web import live, soundviews
+from gateway.web.looks import Look
 
 Document = Mapping[str, Any]
 
 NAME_LIMIT = 64
 """Characters of a caller's name that are shown; the whole stands in the record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How an outcome or state is shown: in words, with an icon, and in a tone (never by colour alone)."""
-
-    key: str
-    label: str
-    icon: str
-    tone: str
-    """good | warn | bad | quiet | live"""
-    hint: str = ""
 
 
 OUTCOMES: Mapping[str, Look] = {
@@ -148,6 +137,9 @@ class CallView:
     talk: str
     stops: tuple[tuple[Stop, ...], ...]
     """Steps in order; the members of one step rang together."""
+    sound: soundviews.SoundView
+    recording: Look | None
+    """How the recording of a call that is up stands."""
     reading: str
     """Since when the timer of a live call runs: ISO time."""
     document: Document
@@ -192,8 +184,14 @@ class Names:
         return found.name if found is not None else key or ""
 
 
-def call_view(document: Document, names: Names, zone: tzinfo, now: datetime) -> CallView:
-    """A record as it is shown at `now`."""
+def call_view(
+    document: Document,
+    names: Names,
+    zone: tzinfo,
+    now: datetime,
+    api_pauses: Sequence[tuple[str, str | None]] = (),
+) -> CallView:
+    """A record as it is shown at `now`; `api_pauses` are the pauses of its recording by API."""
     caller = _part(document, "caller")
     tracking = _part(document, "tracking")
     attribution = _part(document, "attribution")
@@ -225,6 +223,8 @@ def call_view(document: Document, names: Names, zone: tzinfo, now: datetime) -> 
         wait=duration(document.get("wait_seconds")),
         talk=duration(document.get("talk_seconds")) if is_answered else "",
         stops=_steps(attempts, names),
+        sound=soundviews.sound_view(document, zone, api_pauses),
+        recording=soundviews.live_look(document),
         reading=str(document.get("answered_at") or document.get("started_at") or ""),
         document=document,
     )
@@ -300,10 +300,4 @@ def phone(number: str) -> str:
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 
 
-def duration(seconds: object) -> str:
-    """`0:07`, `12:40`, `1:02:03`; "" for no figure. Rounded to the nearest second."""
-    if not isinstance(seconds, int | float):
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+duration = soundviews.length

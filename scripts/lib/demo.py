@@ -1,4 +1,4 @@
-"""Asterisk, the daemon and SIP parties on loopback; real calls, and their records against what was expected.
+"""Asterisk, the daemon and SIP parties on loopback; real calls, their records and recordings against what was expected.
 
 ``python scripts/lib/demo.py [--once]``, started by ``scripts/demo``. Everything lives in one folder below /tmp and is
 gone at the end. The routing is ``config/routing.example.toml``, whose numbers say which call is theirs.
@@ -11,19 +11,21 @@ import asyncio
 import contextlib
 import random
 import re
+import shutil
 import signal
 import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tests.rig import Address, AsteriskNode, Behaviour, Daemon, Rig
+from tests.rig import AGENT_HZ, CALLER_HZ, Address, AsteriskNode, Behaviour, Daemon, Key, Rig, Voice, voice_of
 from tests.rig.asterisk import new_folder
+from tests.rig.dialmark import CommandFailed
 from tests.rig.sipp import tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +34,18 @@ ROUTING = ROOT / "config" / "routing.example.toml"
 CARRIERS = {"carrier-a": Address("127.0.0.2", 5070)}
 PHONES = ("desk-1", "desk-2")
 RECORD_SECONDS = 10.0
+PROMPT_SECONDS = 60.0
+CLEAR_SECONDS = 10.0
 TONE_HZ = 700
 PAUSE_SECONDS = (3.0, 9.0)
+# Into the question, which need not be heard to its end.
+KEY_AFTER_MS = 800
+# The tone after which a message is left (dialplans/services.conf).
+BEEP_HZ = 1000
+PROMPTS = ("consent_opt_in-ru-", "consent_opt_in-en-", "leave_message-en-")
+"""Beginnings of files that the calls below need."""
+# Ends and beginnings of two bridged channels, and whole frames of the MP3.
+LENGTHS_DIFFER_SECONDS = 0.5
 
 Record = dict[str, Any]
 
@@ -59,6 +71,17 @@ class Call:
     is_daemon_dead: bool = False
     prompt_seconds: float = 0.0
     """Least length of the message that the caller hears."""
+    key: str = ""
+    """What the caller presses when asked whether the call may be recorded."""
+    consent: str = ""
+    """What becomes of the question; "" where nobody asks."""
+    recorded: str = ""
+    """``talk`` or ``voicemail``: what lies in the vault afterwards; nothing else does."""
+
+    @property
+    def has_voices(self) -> bool:
+        """Caller and agent speak, each a tone of his own."""
+        return bool(self.consent or self.recorded)
 
 
 ANSWER, BUSY, RINGS, DECLINE = Behaviour.ANSWER, Behaviour.BUSY, Behaviour.RING_FOR_EVER, Behaviour.DECLINE
@@ -128,10 +151,44 @@ BANNED = Call(
     caller="+74957770001",
     parties={"desk-1": ANSWER},
 )
+GRANTED = Call(
+    "1 pressed: recorded",
+    "+74990000008",
+    "radio-jazz",
+    "reception answered",
+    parties={"desk-1": ANSWER},
+    hold_ms=2000,
+    key="1",
+    consent="granted",
+    recorded="talk",
+)
+REFUSED = Call(
+    "2 pressed: not recorded",
+    "+74990000009",
+    "google-ads",
+    "reception answered",
+    parties={"desk-1": ANSWER},
+    key="2",
+    consent="refused",
+)
+VOICEMAIL = Call(
+    "nobody there, leaves word",
+    "+74990000010",
+    "leaflet",
+    "reception busy → second-desk busy",
+    outcome="voicemail",
+    parties={"desk-1": BUSY, "desk-2": BUSY},
+    hold_ms=2000,
+    recorded="voicemail",
+)
 DEAD = replace(BUSY_FIRST, title="while the daemon is dead", is_daemon_dead=True)
 
-CALLS = (ANSWERED, BUSY_FIRST, SILENT_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY, BANNED, DEAD)
-LATER = (ANSWERED, ANSWERED, ANSWERED, BUSY_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY)
+CALLS = (
+    *(ANSWERED, BUSY_FIRST, SILENT_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY, BANNED),
+    *(GRANTED, REFUSED, VOICEMAIL),
+    DEAD,
+)
+LATER = (ANSWERED, ANSWERED, ANSWERED, BUSY_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY, GRANTED, GRANTED, VOICEMAIL)
 
 
 # -- what the person sees --------------------------------------------------------------------------------------------
@@ -189,8 +246,16 @@ def way_of(record: Record) -> str:
     return " → ".join(steps) or "nobody rung"
 
 
-def tell(call: Call, record: Record | None, wrong: Sequence[str]) -> None:
-    """Two lines of a call that has ended."""
+def consent_of(record: Record) -> str:
+    """``consent granted, key 1``; "" where nobody was asked."""
+    given = record["recording_consent"]
+    if given["mode"] == "off":
+        return ""
+    return f"consent {given['result']}" + (f", key {given['key']}" if given["key"] else "")
+
+
+def tell(call: Call, record: Record | None, sound: Sequence[Sound], wrong: Sequence[str], page: str) -> None:
+    """The lines of a call that has ended: two, and two more where it was asked for consent or recorded."""
     mark = styled("31", "✗") if wrong else styled("32", "✓")
     outcome = record["outcome"] if record else "no record"
     say(f"  {mark} {call.number}  {call.source:14} {call.title:28}  {outcome}")
@@ -202,6 +267,10 @@ def tell(call: Call, record: Record | None, wrong: Sequence[str]) -> None:
         if record["route_source"] != "agi":
             parts.append("default plan")
         say(styled("2", f"    {' · '.join(parts)}"))
+        if call.has_voices:
+            kept = [f"{one.kind} recorded, {one.seconds:.1f} s" for one in sound] or ["not recorded"]
+            say(styled("2", f"    {' · '.join([*filter(None, [consent_of(record)]), *kept])}"))
+            say(styled("2", f"    {page}calls/{record['call_id']}"))
     for one in wrong:
         say(styled("31", f"    {one}"))
 
@@ -245,8 +314,18 @@ def summary(difference: str) -> str:
 # -- calls -----------------------------------------------------------------------------------------------------------
 
 
-def judge(call: Call, record: Record) -> list[str]:
-    """What is wrong with the record of a call; nothing when it is as expected."""
+@dataclass(frozen=True)
+class Sound:
+    """A recording in the vault."""
+
+    kind: str
+    state: str
+    seconds: float
+
+
+def judge(call: Call, record: Record, sound: Sequence[Sound]) -> list[str]:
+    """What is wrong with the record of a call and its recordings; nothing when they are as expected."""
+    least = record["talk_seconds"] if call.recorded == "talk" else call.hold_ms / 1000
     seen_and_wanted = {
         "outcome": (record["outcome"], call.outcome),
         "source": (record["attribution"]["source"], call.source),
@@ -259,15 +338,25 @@ def judge(call: Call, record: Record) -> list[str]:
             record["experience"]["prompt_seconds"] >= call.prompt_seconds,
             True,
         ),
+        "consent": (record["recording_consent"]["result"] if call.consent else "", call.consent),
+        "recorded": ([(one.kind, one.state) for one in sound], [(call.recorded, "stored")] if call.recorded else []),
+        "recorded all of it": (
+            all(abs(one.seconds - least) < LENGTHS_DIFFER_SECONDS for one in sound),
+            True,
+        ),
     }
     return [f"{what}: {seen}, not {wanted}" for what, (seen, wanted) in seen_and_wanted.items() if seen != wanted]
 
 
 async def dial(rig: Rig, call: Call) -> list[str]:
     """Make the call and wait for its end; what the caller missed."""
+    voice = Voice(AGENT_HZ) if call.has_voices else None
     for name in PHONES:
-        rig.callee(name, call.parties.get(name, Behaviour.DEAD), ring_ms=call.ring_ms, echo=call.has_audio)
+        behaviour = call.parties.get(name, Behaviour.DEAD)
+        rig.callee(name, behaviour, ring_ms=call.ring_ms, echo=call.has_audio, voice=voice)
     number = call.number.removeprefix("+")
+    if call.has_voices:
+        return await talk(rig, call, number)
     if not call.has_audio:
         await rig.call(number, caller=call.caller, hold_ms=call.hold_ms, patience_ms=call.patience_ms)
         return []
@@ -286,6 +375,50 @@ async def dial(rig: Rig, call: Call) -> list[str]:
     return []
 
 
+async def talk(rig: Rig, call: Call, number: str) -> list[str]:
+    """The call of one who speaks, presses a key if he is asked, and hangs up; what he missed."""
+    keys = [Key(call.key, after_ms=KEY_AFTER_MS)] if call.key else []
+    sender = f"<sip:{call.caller}@carrier.invalid>"
+    caller = await rig.dial(number, from_header=sender, voice=Voice(CALLER_HZ, keys=keys))
+    if await caller.final() != 200:
+        return ["the caller was not connected"]
+    awaited = (BEEP_HZ,) if call.recorded == "voicemail" else voice_of(AGENT_HZ)
+    try:
+        await caller.headset.until_heard(*awaited, seconds=25.0)
+        await asyncio.sleep(call.hold_ms / 1000)
+    except TimeoutError:
+        return ["the caller does not hear the agent, or the tone before a message"]
+    finally:
+        caller.hang_up()
+    return []
+
+
+async def sound_of(daemon: Daemon, call: Call, call_id: str) -> tuple[list[Sound], list[str]]:
+    """What the vault has of a call, waited for where something is expected; what is wrong with the spool."""
+    sql = "SELECT kind, state, duration_seconds FROM recordings WHERE call_id = ?"
+    deadline = asyncio.get_running_loop().time() + RECORD_SECONDS
+
+    def left() -> list[str]:
+        return [file.name for file in daemon.node.recordings.iterdir() if file.name.startswith(call_id)]
+
+    while left() or (call.recorded and not daemon.query(sql, call_id)):
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(0.05)
+    found = [Sound(*row) for row in daemon.query(sql, call_id)]
+    return found, [f"plain sound is left: {name}" for name in left()]
+
+
+async def until_prompts(daemon: Daemon) -> None:
+    """Return when the plans have the prompts that the calls need; from then on the daemon's answers have them too."""
+    plan = daemon.node.etc / "dialmark_plan.conf"
+    deadline = asyncio.get_running_loop().time() + PROMPT_SECONDS
+    while not all(f"/{prompt}" in plan.read_text() for prompt in PROMPTS):
+        if asyncio.get_running_loop().time() > deadline:
+            raise RuntimeError(f"prompts are not ready after {PROMPT_SECONDS:.0f} s:\n{daemon.log()}")
+        await asyncio.sleep(0.05)
+
+
 async def record_of(daemon: Daemon, caller: str) -> Record | None:
     """The one record of this caller's ended call, waited for."""
     deadline = asyncio.get_running_loop().time() + RECORD_SECONDS
@@ -302,14 +435,18 @@ async def place(rig: Rig, daemon: Daemon, call: Call) -> bool:
     if call.is_daemon_dead:
         daemon.kill()
         say(styled("33", "  ! the daemon is killed (SIGKILL); Asterisk has each number's default plan"))
+    if call.has_voices:
+        async with waiting("prompts in Russian and English are spoken"):
+            await until_prompts(daemon)
     async with waiting(f"{call.number}, {call.title}"):
         wrong = await dial(rig, call)
         if call.is_daemon_dead:
             daemon.start()
             await daemon.until_ready()
         record = await record_of(daemon, call.caller)
-    wrong += ["not exactly one record"] if record is None else judge(call, record)
-    tell(call, record, wrong)
+        sound, left = ([], []) if record is None else await sound_of(daemon, call, record["call_id"])
+    wrong += ["not exactly one record"] if record is None else [*judge(call, record, sound), *left]
+    tell(call, record, sound, wrong, f"http://{daemon.admin}/")
     if call.is_daemon_dead:
         say(styled("33", "  ! put through without it; recorded from the journal when it was back"))
     return not wrong
@@ -319,7 +456,7 @@ async def place_all(rig: Rig, daemon: Daemon) -> int:
     """The calls in order, each from a caller of its own; how many were as expected."""
     good = 0
     for place_, call in enumerate(CALLS, start=1):
-        good += await place(rig, daemon, replace(call, caller=call.caller or f"+7916111000{place_}"))
+        good += await place(rig, daemon, replace(call, caller=call.caller or f"+791611100{place_:02}"))
     return good
 
 
@@ -363,7 +500,7 @@ async def start(node: AsteriskNode, daemon: Daemon) -> None:
 
 
 async def show_result(daemon: Daemon) -> bool:
-    """The table, and what ``dialmark verify`` says; whether it found nothing."""
+    """The table, and what two commands say that verify records and recordings; whether they found nothing."""
     heading("the records, as the command line, the API and the page have them")
     table(daemon.stored())
     say(styled("2", "  $ dialmark verify"))
@@ -371,7 +508,16 @@ async def show_result(daemon: Daemon) -> bool:
         found = await asyncio.to_thread(daemon.verify)
     missing, doubled, invented = found["missing"], found["doubled"], found["invented"]
     say(f"  {missing} of {found['channels']} missing, {doubled} doubled, {invented} invented")
-    return not (missing or doubled or invented)
+    say(styled("2", "  $ dialmark recordings verify"))
+    async with waiting("decrypting"):
+        try:
+            await asyncio.to_thread(daemon.run, "recordings", "verify")
+            [(stored,)] = daemon.query("SELECT count(*) FROM recordings")
+            said, is_whole = f"{stored} recordings are whole", True
+        except CommandFailed as failed:
+            said, is_whole = f"{failed.output}{failed.errors}", False
+    say(textwrap.indent(said.rstrip(), "  "))
+    return is_whole and not (missing or doubled or invented)
 
 
 async def stay_up(rig: Rig, daemon: Daemon) -> None:
@@ -390,7 +536,7 @@ async def demo(*, once: bool) -> int:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
-    daemon = Daemon(node, name="demo")
+    daemon = Daemon(node, name="demo", records=True)
     last = ""
     code = 1
     try:
@@ -408,15 +554,26 @@ async def demo(*, once: bool) -> int:
         # Ctrl-C, or SIGTERM. After the calls that is how it ends.
         if not last:
             raise
+    except RuntimeError:
+        # Ctrl-C reaches the phones too, and one of them may be missed before we are told.
+        if not task.cancelling():
+            raise
+        raise asyncio.CancelledError from None
     finally:
-        await close(daemon.stop, node.close)
+        # Without an await: a cancellation that is under way would cut it off.
+        daemon.stop()
+        node.close()
+        clear(node.folder)
     say(last)
     return code
 
 
-async def close(*stops: Callable[[], None]) -> None:
-    for one in stops:
-        await asyncio.to_thread(one)
+def clear(folder: Path) -> None:
+    """Remove it; a speech program whose daemon was just killed may still write into it for a moment."""
+    deadline = time.monotonic() + CLEAR_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def main() -> int:

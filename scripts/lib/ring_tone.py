@@ -1,88 +1,44 @@
-"""Writes telephone tones as 8 kHz mono files: the ``ring`` music class, and steady tones for tests.
+"""Writes telephone tones as 8 kHz mono files: the music classes ``ring`` and ``wait``, and steady tones for tests.
 
-    python ring_tone.py FOLDER [--zone ru]      FOLDER/ring.ulaw and FOLDER/ring.alaw, one period of the zone's ringing
+    python ring_tone.py FOLDER [--zone ru]      FOLDER/ring.ulaw and FOLDER/ring.alaw, one period of the zone's ringing;
+                                                a plain tune into the folder wait beside it, unless music is there
     python ring_tone.py --steady 1004 FILE.ulaw one second of a sine, for playing in a loop
 
-Levels are -13 dBm0, what networks use for ringing. Cadences: ITU-T E.180 supplement 2.
+``dialmark init`` writes the first two files too, in the zone of Asterisk's ``indications.conf``.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterable, Sequence
+import sys
 from pathlib import Path
 
-RATE_HZ = 8000
-# -13 dBm0 for the sum of all frequencies; 0 dBm0 is 3.14 dB below the largest sine of µ-law
-AMPLITUDE = 32124 * 10 ** (-(13 + 3.14) / 20)
+# So that it runs from a checkout without anything installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-# zone -> (frequencies in Hz, (seconds on, seconds off, ...))
-ZONES: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
-    "ru": ((425,), (1, 4)),
-    "de": ((425,), (1, 4)),
-    "us": ((440, 480), (2, 4)),
-    "kr": ((440, 480), (1, 2)),
-    "uk": ((400, 450), (0.4, 0.2, 0.4, 2)),
-}
-
-
-def sine(frequencies: Sequence[int], seconds: float) -> list[int]:
-    """Samples (16 bit, signed) of the frequencies added up."""
-    scale = AMPLITUDE / len(frequencies)
-    return [
-        round(scale * sum(math.sin(2 * math.pi * hz * n / RATE_HZ) for hz in frequencies))
-        for n in range(round(seconds * RATE_HZ))
-    ]
-
-
-def ringing(zone: str) -> list[int]:
-    """One period of a zone's ringing, tone first."""
-    frequencies, cadence = ZONES[zone]
-    samples: list[int] = []
-    for place, seconds in enumerate(cadence):
-        samples += sine(frequencies, seconds) if place % 2 == 0 else [0] * round(seconds * RATE_HZ)
-    return samples
-
-
-def ulaw(samples: Iterable[int]) -> bytes:
-    """ITU-T G.711 µ-law."""
-
-    def one(sample: int) -> int:
-        sign = 0x80 if sample < 0 else 0
-        magnitude = min(abs(sample), 32635) + 0x84
-        exponent = magnitude.bit_length() - 8
-        return ~(sign | exponent << 4 | magnitude >> exponent + 3 & 0x0F) & 0xFF
-
-    return bytes(map(one, samples))
-
-
-def alaw(samples: Iterable[int]) -> bytes:
-    """ITU-T G.711 A-law."""
-
-    def one(sample: int) -> int:
-        sign = 0x80 if sample >= 0 else 0
-        magnitude = min(abs(sample) if sample >= 0 else ~sample, 32767) >> 3
-        exponent = max(magnitude.bit_length() - 5, 0)
-        mantissa = magnitude >> max(exponent, 1) & 0x0F
-        return (sign | exponent << 4 | mantissa) ^ 0x55
-
-    return bytes(map(one, samples))
+from gateway.core import tones
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--zone", choices=sorted(ZONES), default="ru")
+    parser.add_argument("--zone", choices=sorted(tones.ZONES), default="ru")
     parser.add_argument("--steady", type=int, metavar="HZ")
     options = parser.parse_args()
     if options.steady:
-        options.target.write_bytes(ulaw(sine((options.steady,), 1)))
+        options.target.write_bytes(tones.ulaw(tones.sine((options.steady,), 1)))
         return
-    options.target.mkdir(parents=True, exist_ok=True)
-    samples = ringing(options.zone)
-    (options.target / "ring.ulaw").write_bytes(ulaw(samples))
-    (options.target / "ring.alaw").write_bytes(alaw(samples))
+    write(options.target / "ring", tones.ringing(options.zone))
+    waiting = options.target.parent / "wait"
+    if not any(waiting.glob("*")):
+        write(waiting / "wait", tones.tune())
+
+
+def write(stem: Path, samples: list[int]) -> None:
+    """``stem.ulaw`` and ``stem.alaw``."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".ulaw").write_bytes(tones.ulaw(samples))
+    stem.with_suffix(".alaw").write_bytes(tones.alaw(samples))
 
 
 if __name__ == "__main__":

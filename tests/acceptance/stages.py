@@ -117,7 +117,10 @@ ANSWER = Behaviour.ANSWER
 
 
 class Site:
-    """One node and its daemon, for all tests of a module. Texts may hold ``{carrier_a}`` and ``{folder}``."""
+    """One node and its daemon, for all tests of a module. Texts may hold ``{carrier_a}`` and ``{folder}``.
+
+    ``records=True`` gives the daemon a key ring, ``steady_ring=True`` the caller ringing without pauses.
+    """
 
     def __init__(
         self,
@@ -127,10 +130,11 @@ class Site:
         phones: Sequence[str] = PHONES,
         files: Mapping[str, str] | None = None,
         settings: DaemonSettings | None = None,
+        records: bool = False,
         **options: Any,
     ) -> None:
         self.node: AsteriskNode = make_node(phones=phones, files=files, **options)
-        self.daemon = Daemon(self.node, settings)
+        self.daemon = Daemon(self.node, settings, records=records)
         self.routing = self.filled(routing)
         self._numbers = itertools.count(1)
 

@@ -148,7 +148,8 @@ async def test_a_stranger_is_challenged_and_logged(rig: Rig) -> None:
     """asterisk.md 7: identified by address only, the security log names the others."""
     caller = await rig.dial("74990000001", stranger=True)
     assert await caller.final() == 401
-    assert caller.place.host in (rig.node.log / "security.log").read_text(errors="replace")
+    log = rig.node.log / "security.log"
+    wait_until(lambda: caller.place.host in log.read_text(errors="replace"), 5, "a line of the stranger")
 
 
 async def test_a_new_endpoint_is_seen(node: AsteriskNode) -> None:

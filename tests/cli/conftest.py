@@ -15,7 +15,8 @@ from gateway import cli, store
 from gateway.cli import context
 from gateway.core import book
 from gateway.pbx import journalfiles
-from gateway.services import tracker
+from gateway.services import forgotten, tracker
+from gateway.store import keyring, signatures
 from tests import journals
 
 ROOT = Path(__file__).parents[2]
@@ -101,11 +102,17 @@ class Operator:
         """Put recorded calls into the journal."""
         self.journal.write_bytes(b"".join(journals.content(name) for name in names))
 
-    def track(self, *, now_us: int = 1_900_000_000_000_000) -> None:
+    def track(
+        self,
+        *,
+        now_us: int = 1_900_000_000_000_000,
+        signer: signatures.Signer | None = None,
+        ring: keyring.KeyRing | None = None,
+    ) -> None:
         """Let the daemon's tracker read the journal to its end."""
-        asyncio.run(self._track(now_us))
+        asyncio.run(self._track(now_us, signer, ring))
 
-    async def _track(self, now_us: int) -> None:
+    async def _track(self, now_us: int, signer: signatures.Signer | None, ring: keyring.KeyRing | None) -> None:
         async def book_of(_: int | None) -> book.Book | None:
             return await context.book_in_force(database)
 
@@ -122,6 +129,8 @@ class Operator:
                 outlets=tracker.Outlets(changed=lambda _: None, events_added=lambda: None, targets=["jsonl"]),
                 alive=nothing_known,
                 now_us=lambda: now_us,
+                signer=signer,
+                erased=forgotten.Forgotten(database, ring),
             )
             await reading.restore()
             while await reading.step() or not reading.is_caught_up:

@@ -12,16 +12,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
 from gateway import store
-from gateway.store import calls, keyring, recordings, vault
+from gateway.core import receipts as canonical
+from gateway.store import calls, keyring, receipts, recordings, signatures, vault
 from tests.cli.conftest import Operator
 from tests.store import examples
 
 _T = TypeVar("_T")
 SOUND = b"sound " * 30_000
 DAY = 86_400 * examples.SECOND
+SIGNER = signatures.Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+def granted(one: recordings.Recording) -> receipts.Signed:
+    """A receipt that lets this recording be."""
+    document = {"receipt": 1, "what": "talk", "call_id": one.call_id, "recording_allowed": True, "result": "granted"}
+    made = SIGNER.sign(document)
+    text_ = canonical.canonical(document).decode()
+    return receipts.Signed(one.call_id, "talk", text_, made.value, made.key_id, one.created_us)
 
 
 class Vault:
@@ -51,8 +62,8 @@ class Vault:
 
         return asyncio.run(with_database())
 
-    def put(self, number: int = 1, *, age_days: int = 1) -> str:
-        """A recording of call `number`, begun so many days ago; gives its id."""
+    def put(self, number: int = 1, *, age_days: int = 1, is_granted: bool = True) -> str:
+        """A recording of call `number`, begun so many days ago; gives its id. With a receipt if `is_granted`."""
         ring = keyring.parse(self.keys.read_text())
         started_us = time.time_ns() // 1000 - age_days * DAY
         one = recordings.Recording(
@@ -76,6 +87,9 @@ class Vault:
             async with database.begin() as tx:
                 await calls.save(tx, [examples.call(number, started_us=started_us)])
                 await recordings.register(tx, one, ring.wrap(key, recordings.subject(one.recording_id)))
+                if is_granted:
+                    await receipts.learn_key(tx, SIGNER, node="main", now_us=started_us)
+                    await receipts.keep(tx, [granted(one)])
 
         self.run(register)
         return one.recording_id
@@ -110,7 +124,7 @@ def test_a_recording_is_exported_for_me_alone_and_the_audit_says_so(kept: Vault,
 
 def test_verify_finds_what_is_not_whole(kept: Vault, operator: Operator) -> None:
     kept.put()
-    assert "1 recordings are whole" in operator("recordings", "verify").err
+    assert "1 recordings and 1 receipts are whole" in operator("recordings", "verify").err
     path = kept.only_file()
     good = path.read_bytes()
     path.write_bytes(good[:-1])

@@ -33,6 +33,7 @@ whisper = { ru = "Звонок: {source}", ko = "{source}, {city}" }
 accept = "press-1"
 accept_repeats = 3
 accept_seconds = 4
+answering_machine_detection = true
 unanswered = "voicemail"
 unanswered_message = "@nobody_answers\"""",
     )
@@ -42,6 +43,7 @@ unanswered_message = "@nobody_answers\"""",
     assert (route.tell_agent, route.language) == (True, "ko")
     assert route.whisper == {"ru": "Звонок: {source}", "ko": "{source}, {city}"}
     assert (route.accept, route.accept_repeats, route.accept_seconds) == (book.Acceptance.PRESS_1, 3, 4)
+    assert route.answering_machine_detection
     assert route.unanswered is book.Unanswered.VOICEMAIL
 
 
@@ -80,6 +82,8 @@ def test_a_file_that_says_nothing_records_nothing() -> None:
         ("whisper = 5", "route.sales.whisper", None),
         ('whisper = { russian = "{source}" }', "route.sales.whisper.russian", None),
         ('accept = "press-2"', "route.sales.accept", "press-1"),
+        ("answering_machine_detection = true", "route.sales.answering_machine_detection", None),
+        ("answering_machine_detection = 1", "route.sales.answering_machine_detection", None),
         ("accept_repeats = 9", "route.sales.accept_repeats", None),
         ('unanswered = "voice-mail"', "route.sales.unanswered", "voicemail"),
         ('unanswered_message = "@"', "route.sales.unanswered_message", None),
@@ -90,6 +94,19 @@ def test_a_file_that_says_nothing_records_nothing() -> None:
 def test_errors(line: str, where: str, suggestion: str | None) -> None:
     (error,) = errors_of(with_line(ROUTE, line))
     assert (error.key, error.suggestion) == (where, suggestion)
+
+
+def test_machine_detection_is_for_those_who_must_press() -> None:
+    """Issue 3, item 7: one who must accept is enough, wherever the route rings them; an error names line and key."""
+    asking = 'dial = "sip:desk-2"\naccept = "press-1"'
+    text = with_line(ROUTE, "answering_machine_detection = true").replace('dial = "sip:desk-2"', asking)
+    assert read(text).routes["sales"].answering_machine_detection
+    elsewhere = text.replace(ROUTE, "")
+    (error,) = errors_of(elsewhere)
+    assert error.line == 1 + elsewhere.splitlines().index("answering_machine_detection = true")
+    read(text.replace(ROUTE, "sticky_days = 3"))
+    nobody = text.replace(asking, 'dial = "sip:desk-2"\naccept = "none"')
+    assert [one.key for one in errors_of(nobody)] == ["route.sales.answering_machine_detection"]
 
 
 def test_a_region_lies_in_its_country() -> None:

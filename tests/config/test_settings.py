@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import settings, settingstext
+from gateway.pbx import dialvars
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,12 +162,49 @@ archive_days = 0
         ('[asterisk]\njournal_name = "ball"\n', "F:2: asterisk.journal_name: must not be the beginning of `ballast`"),
         ('[web]\nhost = "10.0.0.0/8"\n', "F:2: web.host: must be an IP address, not a name."),
         ("[agi\n", "F: is not TOML: "),
+        ('[recording]\nspool_dir = "spool"\n', "F:2: recording.spool_dir: must be an absolute path"),
+        ('[recording]\nspool_dir = "/a,b"\n', "F:2: recording.spool_dir: must be at most 128 of A-Z a-z 0-9 _ . / -"),
+        ('[recording]\nspool_dir = "/${X}"\n', "F:2: recording.spool_dir: must be at most 128 of A-Z a-z 0-9 _ . / -"),
+        ('[recording]\nspool_dir = "/a/../b"\n', "F:2: recording.spool_dir: must be at most 128"),
+        (f'[recording]\nspool_dir = "/{128 * "a"}"\n', "F:2: recording.spool_dir: must be at most 128"),
+        ('[recording]\ncommand = ["analyse"]\n', "F:2: recording.command: must begin with the absolute path"),
+        ("[recording]\ncommand_seconds = 0\n", "F:2: recording.command_seconds: should be greater than or equal to 1."),
+        (
+            '[recording]\nspool_dir = "/s"\n[vault]\ndir = "/s"\n',
+            "F:2: recording.spool_dir: must be apart from vault.dir",
+        ),
+        (
+            '[recording]\nspool_dir = "/var/log/asterisk/cel-custom/x"\n',
+            "F:2: recording.spool_dir: must be apart from asterisk.journal_dir",
+        ),
+        ('[vault]\ndir = "/var/spool"\n', "F:2: vault.dir: must be apart from recording.spool_dir"),
+        ('[vault]\ndir = "/var/lib/dialmark"\n', "F:2: vault.dir: must be apart from prompts.dir"),
     ],
 )
 def test_what_is_wrong_and_where(file: Path, text: str, error: str) -> None:
     file.write_text(text)
     (found,) = refused(file)
     assert found.startswith(error)
+
+
+def test_folders_of_the_dialplan_hold_what_a_plan_may_hold(file: Path) -> None:
+    """What the settings let through, the border lets through (asterisk.md section 1)."""
+    for character in map(chr, range(32, 127)):
+        file.write_text(f"[recording]\nspool_dir = {json.dumps('/a' + character + 'b')}\n")
+        try:
+            found = settings.load(file, {})
+        except settings.SettingsErrors:
+            continue
+        assert dialvars.safe("DM_SPOOL", str(found.recording.spool_dir))
+
+
+def test_a_command_is_a_list_with_an_absolute_program(file: Path) -> None:
+    file.write_text('[recording]\ncommand = ["/usr/bin/env", "LANG=C", "analyse", "a b"]\ncommand_seconds = 1.5\n')
+    found = settings.load(file, {})
+    assert found.recording.command == ("/usr/bin/env", "LANG=C", "analyse", "a b")
+    assert settings.effective(found)["recording"]["command"] == ["/usr/bin/env", "LANG=C", "analyse", "a b"]
+    environ = {"DIALMARK_RECORDING__COMMAND": "/bin/true, x"}
+    assert settings.load(None, environ).recording.command == ("/bin/true", "x")
 
 
 def test_a_file_that_is_missing_or_no_text_is_an_error(file: Path) -> None:

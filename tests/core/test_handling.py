@@ -128,6 +128,20 @@ def test_acceptance_by_step() -> None:
     assert variables(replace(one, destinations={**one.destinations, "desk-1": desk}))["DM_AC"] == "011"
 
 
+def test_machine_detection_only_where_one_must_be_pressed() -> None:
+    """Issue 3, item 7: off unless the route says so; the default plan has it too (N2), and `explain` says it (N12)."""
+    asked = made(accept=book.Acceptance.PRESS_1, answering_machine_detection=True)
+    plan = routing.decide(books.question(), asked, routing.History())
+    default = routing.default_plan(asked.tracking_numbers[books.DID], asked).open
+    for one in (plan, default):
+        assert one.acceptance is not None and one.acceptance.detects_machine
+        assert "who answers must press 1 in step 1, 2, 3, and answering machines are looked for" in one.why
+    off = routing.decide(books.question(), made(accept=book.Acceptance.PRESS_1), routing.History())
+    assert off.acceptance is not None and not off.acceptance.detects_machine
+    without = routing.decide(books.question(), made(answering_machine_detection=True), routing.History())
+    assert without.acceptance is None
+
+
 @pytest.mark.parametrize(
     ("behaviour", "asking", "thanking"),
     [

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from gateway.core import book, calls, consent, receipts, records
+from gateway.core import book, calls, consent, erasure, receipts, records
 from gateway.core.rows import Row
 from gateway.store import signatures
-from tests import journals
+from tests import journals, served
 
 VERSION = "0123456789abcdef0123456789abcdef"
 
@@ -49,6 +49,9 @@ def test_the_record_tells_the_consent() -> None:
         "result": "granted",
         "key": "1",
         "prompt_id": "consent_opt_in.ru",
+        "prompt_version": VERSION,
+        "early_media": False,
+        "announcement_in_recording": True,
         "at": records.timestamp(
             found.started_at_us + (found.consent.at_us - found.started_at_us if found.consent else 0)
         ),
@@ -114,6 +117,7 @@ def test_the_receipt_holds_what_shows_it_and_no_person() -> None:
 def test_early_media_and_silence_are_told_apart() -> None:
     assert receipt(f"m=announce&r=granted&p=consent_announce.en&v={VERSION}&e=1")["played_as"] == "early_media"
     assert receipt("m=opt_in&r=prompt_failed")["played_as"] is None
+    assert receipt(f"m=opt_in&r=prompt_failed&p=consent_opt_in.en&v={VERSION}")["played_as"] is None
     assert receipts.build(journals.facts("answered_caller_ends"), [], node="n1") is None
 
 
@@ -198,3 +202,90 @@ def test_acceptance_and_whisper_of_who_answered() -> None:
     alone = [pressed._replace(data={"i": entry.data["i"], "r": "accepted"})]
     assert journals.groups(alone) == []
     assert calls.fold(alone) is None
+
+
+def served_receipt(call: served.Journal, what: str = receipts.TALK) -> dict[str, Any]:
+    made = receipts.build(call.facts(), call.rows, node="n1", what=what)
+    assert made is not None
+    return made
+
+
+def test_the_receipt_shows_question_answer_recording_and_pauses() -> None:
+    call = served.paused()
+    made = served_receipt(call)
+    told = [(row["kind"], row["event"] or row["application"]) for row in made["rows"]]
+    assert told == [
+        ("USER_DEFINED", "DM_IN"),
+        ("ANSWER", "Answer"),
+        ("STREAM_BEGIN", "FILE_STREAM_BEGIN"),
+        ("STREAM_END", "FILE_STREAM_END"),
+        ("USER_DEFINED", "DM_CONSENT"),
+        ("APP_START", "MixMonitor"),
+        *[("APP_START", "StopMixMonitor"), ("USER_DEFINED", "DM_PAUSE")],
+        *[("APP_START", "MixMonitor"), ("USER_DEFINED", "DM_PAUSE")],
+    ]
+    assert receipts.contradictions(made, call.facts(), call.rows) == []
+    assert "MixMonitor" not in str(served_receipt(served.refused())["rows"]), "nothing was recorded"
+
+
+def test_a_message_has_a_receipt_of_its_own() -> None:
+    call = served.message_left()
+    assert receipts.build(call.facts(), call.rows, node="n1") is None, "the talk was never asked about"
+    made = served_receipt(call, receipts.MESSAGE)
+    assert (made["what"], made["mode"], made["result"], made["recording_allowed"]) == (
+        "message",
+        "announce",
+        "granted",
+        True,
+    )
+    assert [row["data"].get("a") for row in made["rows"] if row["event"] == "DM_ACT"] == ["voicemail"]
+    assert receipts.contradictions(made, call.facts(), call.rows) == []
+
+
+def test_a_long_wait_does_not_push_the_proof_out() -> None:
+    call = served.Journal().begin()
+    for number in range(receipts.MAX_ROWS):
+        call.file(0.1 + number, 0.6 + number, f"{served.PROMPTS}/wait-ru-7")
+    call.mark(70.0, f"DM_CONSENT,w=message&m=announce&r=granted&p=leave_message.ru&v={VERSION}").gone(80.0, by="caller")
+    rows_ = served_receipt(call, receipts.MESSAGE)["rows"]
+    assert len(rows_) == receipts.MAX_ROWS
+    assert (rows_[0]["event"], rows_[-1]["event"]) == ("DM_IN", "DM_CONSENT")
+    assert rows_[-2]["kind"] == "STREAM_END", "of the others the last ones are kept"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"key": "2"}, "key: the receipt says '2'"),
+        ({"recording_allowed": False}, "recording_allowed"),
+        ({"rows": []}, "a row of the journal that the receipt does not have"),
+        ({"rows": [{"at": "1999", "kind": "DTMF", "event": "", "application": ""}]}, "that the journal does not have"),
+        ({"rows": ["x"]}, "that the journal does not have: none"),
+        ({"rows": None}, "that the journal does not have: none"),
+        ({"what": "message"}, "no consent"),
+    ],
+)
+def test_a_receipt_that_the_journal_does_not_bear_out(change: dict[str, Any], said: str) -> None:
+    call = served.granted()
+    found = receipts.contradictions({**served_receipt(call), **change}, call.facts(), call.rows)
+    assert any(said in one for one in found), found
+
+
+def test_a_masked_journal_still_bears_the_receipt_out() -> None:
+    """N14: erasing a person masks rows; what names nobody stays, and so does the proof."""
+    call = served.granted()
+    digits = erasure.spellings(f"+{served.CALLER_NUMBER}")
+    masked = journals.rows_of(b"\n".join(erasure.masked_line(line, digits) for line in call.text.splitlines()))
+    assert served.CALLER_NUMBER not in str(masked)
+    facts_ = calls.fold(masked)
+    assert facts_ is not None
+    assert receipts.contradictions(served_receipt(call), facts_, masked) == []
+
+
+def test_a_row_with_half_a_character_can_be_signed() -> None:
+    """`\\ud800` in a row's JSON: one call must not stop all records."""
+    call = served.granted()
+    rows_ = [row._replace(data={**row.data, "sound": "a\ud800b"}) for row in call.rows]
+    made = receipts.build(call.facts(), rows_, node="n1")
+    assert made is not None
+    assert b"a?b" in receipts.canonical(made)

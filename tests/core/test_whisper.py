@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -53,6 +55,21 @@ def test_choices_end_with_the_generic_whisper() -> None:
     assert [one.text for one in whisper.choices(templates, "ko", FACTS)] == ["Radio Jazz", ""]
     assert whisper.choices({}, "ko", FACTS) == ()
     assert whisper.choices({"": "@welcome"}, "ko", FACTS)[0] == prompts.Wanted("welcome", "ko")
+
+
+def test_what_is_rendered_beforehand_is_a_choice_too() -> None:
+    """A new city or search phrase must not cost the agent the rest, wherever it stands in the template."""
+    facts = replace(FACTS, city="Kazan", keyword="implant price")
+    said = [one.text for one in whisper.choices({"": "{city}, {source}, {keyword}, {campaign}"}, "en", facts)]
+    assert said == [
+        "Kazan, Radio Jazz, implant price, implants",
+        "Kazan, Radio Jazz, implant price",
+        "Kazan, Radio Jazz",
+        "Kazan",
+        "Radio Jazz, implants",
+        "Radio Jazz",
+        "",
+    ]
 
 
 @given(some.text(max_size=400))

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from gateway.config import routingfile
-from gateway.core import book, hours, routing
+from gateway.config import routingfile, shipped
+from gateway.core import book, hours, prompts, routing
 from gateway.pbx import dialvars, planfile
 from tests.conftest import NodeFactory
 from tests.core import books
@@ -278,3 +279,33 @@ def test_an_unsafe_default_destination_is_refused() -> None:
     bad = replace(books.destination("desk-9"), address="x)\nexten => 1,1,System(id)")
     with pytest.raises(dialvars.UnsafeValue):
         planfile.render(books.routing_book(destinations=(bad,), default_destination="desk-9"))
+
+
+def test_the_spool_is_a_global_and_none_records_nothing() -> None:
+    """N3: without a folder the dialplan asks nobody and records nothing."""
+    routing_book = books.routing_book()
+    assert re.findall(r"(?m)^DM_SPOOL =.*$", planfile.render(routing_book)) == ["DM_SPOOL ="]
+    spooled = planfile.render(routing_book, spool=Path("/var/spool/asterisk/dialmark"))
+    assert re.findall(r"(?m)^DM_SPOOL =.*$", spooled) == ["DM_SPOOL = /var/spool/asterisk/dialmark"]
+
+
+@pytest.mark.parametrize("folder", ["/var/spool/a b", "/x),System(id", "/x;y", "/" + "x" * 400])
+def test_a_spool_that_mixmonitor_would_misread_is_refused(folder: str) -> None:
+    with pytest.raises(dialvars.UnsafeValue):
+        planfile.render(books.routing_book(), spool=Path(folder))
+
+
+def test_a_message_has_the_notice_it_was_left_after() -> None:
+    """N3: id and version of the prompt go into the receipt."""
+    one = replace(books.routing_book(books.route(unanswered=book.Unanswered.VOICEMAIL)), words=shipped.catalogue())
+    notice = prompts.Ready("leave_message.ru", "/p/leave_message", "a" * 32, 3.0)
+    ready = prompts.Shelf({prompts.Wanted("leave_message", "ru"): notice})
+    text = planfile.render(one, ready)
+    assert "DM_UN=voicemail,DM_UP=/p/leave_message,DM_UI=leave_message.ru,DM_UV=" + "a" * 32 in text
+    assert "DM_UI" not in planfile.render(one)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_machines_are_looked_for_where_the_route_says_so(is_on: bool) -> None:
+    route = books.route(accept=book.Acceptance.PRESS_1, answering_machine_detection=is_on)
+    assert ("DM_AD=1" in planfile.render(books.routing_book(route))) == is_on

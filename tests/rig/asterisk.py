@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.rig import ports, processes
 from tests.rig.ports import Address
+from tests.rig.tones import RING_HZ
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ("dialmark_plan.conf", "dialmark_trunks.conf", "dialmark_pjsip.conf")
@@ -70,6 +71,9 @@ class AsteriskNode:
         dialplan: text by file name in place of ``dialplans/``; must hold ``extensions.conf``.
         pjsip_site: text appended to ``pjsip_site.conf`` after the phones.
         system_name: first part of every UNIQUEID.
+        realtime: it goes before all other work of the machine, as `asterisk -p` does, where we are root; for tests that
+            measure sound while others run.
+        steady_ring: what a waiting caller hears rings without the cadence's pauses, so that any silence is a gap.
     """
 
     def __init__(
@@ -82,11 +86,14 @@ class AsteriskNode:
         dialplan: Mapping[str, str] | None = None,
         pjsip_site: str = "",
         system_name: str = "rig",
+        realtime: bool = False,
+        steady_ring: bool = False,
     ) -> None:
         self.folder = folder
         self.etc = folder / "etc"
         self.log = folder / "log"
         self.spool = folder / "spool"
+        self.recordings = self.spool / "dialmark"
         self.run = folder / "run"
         self.data = folder / "data"
         self.journal = self.log / "cel-custom" / "dialmark.csv"
@@ -104,6 +111,9 @@ class AsteriskNode:
         self._files = dict(files or {})
         self._dialplan = dict(dialplan) if dialplan is not None else None
         self._pjsip_site = pjsip_site
+        self._realtime = ["chrt", "--rr", "1"] if realtime and os.geteuid() == 0 else []
+        self._steady_ring = steady_ring
+        self._has_own_recordings = False
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._render()
@@ -121,7 +131,7 @@ class AsteriskNode:
         self._start_watcher()
         with (self.folder / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
-                processes.unprivileged([*self._command, "-f", "-q"]),
+                [*self._realtime, *processes.unprivileged([*self._command, "-f", "-q"])],
                 cwd=self.folder,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.run), "TZ": "UTC"},
                 umask=0o027,
@@ -167,6 +177,9 @@ class AsteriskNode:
             with contextlib.suppress(ProcessLookupError):
                 self.thaw()
         self.stop()
+        if self._has_own_recordings:
+            subprocess.run(["umount", "--lazy", self.recordings], check=True)
+            self._has_own_recordings = False
         if not keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -261,6 +274,7 @@ class AsteriskNode:
         for folder in (
             self.etc,
             self.spool / "monitor",
+            self.recordings,
             self.run,
             self.log / "cel-custom",
             self.folder / "db",
@@ -275,6 +289,7 @@ class AsteriskNode:
                 self._give(path)
         # setgid: what the daemon writes here belongs to Asterisk's group
         self.etc.chmod(0o2775)
+        self.recordings.chmod(0o2770)
 
     def _texts(self) -> dict[str, str]:
         texts = {path.name: path.read_text() for path in (ROOT / "asterisk").glob("*.conf")}
@@ -328,6 +343,19 @@ class AsteriskNode:
             f"[{key}-out]\ntype = aor\ncontact = sip:{place}\n\n"
         )
 
+    def limit_recordings(self, size: int) -> None:
+        """Give the folder of recordings a filesystem of its own, of so many bytes, until :meth:`close`.
+
+        Raises:
+            PermissionError: only root may mount one.
+        """
+        if os.geteuid() != 0:
+            raise PermissionError("a filesystem of its own for recordings is mounted by root: run this test as root")
+        owner = processes.UNPRIVILEGED_ID
+        options = f"size={size},mode=2770,uid={owner},gid={owner},nosuid,nodev,noexec"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "dialmark-rig", self.recordings], check=True)
+        self._has_own_recordings = True
+
     def add_site(self, text: str) -> None:
         """Append to ``pjsip_site.conf``; read at the next start, or by ``cli("module reload res_pjsip.so")``."""
         with (self.etc / "pjsip_site.conf").open("a") as site:
@@ -339,7 +367,12 @@ class AsteriskNode:
             if entry.name != "sounds" and not link.exists():
                 link.symlink_to(entry)
         self._link_sounds()
-        subprocess.run([sys.executable, ROOT / "scripts/lib/ring_tone.py", self.data / "dialmark" / "ring"], check=True)
+        ring, program = self.data / "dialmark" / "ring", ROOT / "scripts/lib/ring_tone.py"
+        subprocess.run([sys.executable, program, ring], check=True)
+        if self._steady_ring:
+            for file in ring.iterdir():
+                file.unlink()
+            subprocess.run([sys.executable, program, "--steady", str(RING_HZ), ring / "ring.ulaw"], check=True)
 
     def _link_sounds(self) -> None:
         """Prompts by language. Debian's ``en`` is a link into its alternatives, which points nowhere in a root tree."""

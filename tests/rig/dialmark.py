@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
+import secrets
 import signal
 import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import wave
 from collections.abc import Mapping
 from typing import Any
 
-from tests.rig import ports, processes
+from tests.rig import ports, processes, tones
 from tests.rig.asterisk import ROOT, AsteriskNode
 from tests.rig.ports import Address
 
@@ -24,7 +27,13 @@ RECORD_SECONDS = 10.0
 CLOSED = "closed"
 
 Record = dict[str, Any]
-Settings = Mapping[str, Mapping[str, str | int | float | bool]]
+Value = str | int | float | bool | list[str]
+Settings = Mapping[str, Mapping[str, Value]]
+
+
+def new_ring_line(name: str) -> str:
+    """A key of the vault's ring; the one that wraps new keys is followed by `` current``."""
+    return f"{name}  {base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
 class CommandFailed(RuntimeError):
@@ -44,9 +53,12 @@ class Daemon:
         node: whose journal it reads; its folder holds configuration, state and log of the daemon.
         settings: keys by section that win over what the rig sets: ``{"journal": {"rotate_bytes": 65536}}``.
         name: of the node in records.
+        records: it has a key ring, so that calls can be recorded, from ``node.recordings`` into ``vault``.
     """
 
-    def __init__(self, node: AsteriskNode, settings: Settings | None = None, *, name: str = "rig") -> None:
+    def __init__(
+        self, node: AsteriskNode, settings: Settings | None = None, *, name: str = "rig", records: bool = False
+    ) -> None:
         self.node = node
         self.name = name
         self.admin = Address("127.0.0.1", ports.free_port())
@@ -54,11 +66,31 @@ class Daemon:
         self.config = node.folder / "dialmark.toml"
         self.state = node.folder / "state"
         self.database = self.state / "dialmark.db"
+        self.vault = self.state / "vault"
+        self.ring_file = self.state / "vault.keys"
+        self.own_prompts = self.state / "prompts"
         self.log_file = node.folder / "daemon.log"
-        self._settings: dict[str, dict[str, str | int | float | bool]] = self._own_settings()
+        self._settings: dict[str, dict[str, Value]] = self._own_settings()
         self._process: subprocess.Popen[bytes] | None = None
         self.state.mkdir(mode=0o750, exist_ok=True)
+        if records:
+            self.write_ring(new_ring_line("rig-1") + " current")
+            self.configure({"vault": {"keys_file": str(self.ring_file)}})
         self.configure(settings or {})
+
+    def write_ring(self, text: str) -> None:
+        """The vault's keys, read at the next start."""
+        self.ring_file.touch(mode=0o600)
+        self.ring_file.write_text(text + "\n")
+
+    def give_prompt(self, key: str, language: str, hertz: int, seconds: float = 1.0) -> None:
+        """A prompt of the operator's own: a tone, so that a test knows it by ear. Before the routing is applied."""
+        self.own_prompts.mkdir(exist_ok=True)
+        with wave.open(str(self.own_prompts / f"{key}.{language}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(tones.RATE)
+            file.writeframes(tones.sine(hertz, seconds).tobytes())
 
     def configure(self, settings: Settings) -> None:
         """Write the configuration again with these keys changed; a running daemon reads it on SIGHUP or restart."""
@@ -72,7 +104,7 @@ class Daemon:
         self.config.touch(mode=0o640)
         self.config.write_text(text)
 
-    def _own_settings(self) -> dict[str, dict[str, str | int | float | bool]]:
+    def _own_settings(self) -> dict[str, dict[str, Value]]:
         node = self.node
         return {
             "node": {"name": self.name},
@@ -92,7 +124,14 @@ class Daemon:
             "web": {"port": self.public.port, "admin_port": self.admin.port},
             "journal": {"ballast_bytes": 1_048_576},
             "events": {"jsonl_path": str(self.state / "events.jsonl")},
-            "prompts": {"dir": str(node.folder / "prompts"), "own_dir": str(self.state / "prompts")},
+            "prompts": {"dir": str(node.folder / "prompts"), "own_dir": str(self.own_prompts)},
+            "vault": {"dir": str(self.vault)},
+            "recording": {
+                "spool_dir": str(node.recordings),
+                "signing_key_file": str(self.state / "receipts.key"),
+                "settle_seconds": 0.6,
+                "poll_seconds": 0.1,
+            },
         }
 
     # -- life ----------------------------------------------------------------------------------------------------

@@ -11,15 +11,17 @@ import contextlib
 import csv
 import enum
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 from tests.rig import ports, processes
+from tests.rig.headset import Headset, Voice
 from tests.rig.ports import Address
 
 SCENARIOS = Path(__file__).with_name("scenarios")
@@ -71,8 +73,8 @@ o=phone 1 1 IN IP[local_ip_type] [local_ip]
 s=-
 c=IN IP[media_ip_type] [media_ip]
 t=0 0
-m=audio @@AUDIO_PORT@@ RTP/AVP 0
-a=rtpmap:0 PCMU/8000"""
+m=audio @@AUDIO_PORT@@ RTP/AVP @@CODEC_TYPE@@
+a=rtpmap:@@CODEC@@"""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class CallResult:
     """``caller`` or ``callee`` for an answered call."""
     talk_ms: float | None
     messages: list[Message] = field(repr=False)
+    headset: Headset | None = field(default=None, repr=False)
+    """Of a caller with a voice: what it heard and pressed."""
 
     def first(self, status: int) -> float | None:
         """Milliseconds from the INVITE to the first such response."""
@@ -221,12 +225,36 @@ def tone(folder: Path, hertz: int) -> Path:
     return path
 
 
-def _media(folder: Path, hertz: int | None) -> dict[str, str]:
-    """Tokens for a party that plays a tone for as long as the call lasts, or nothing."""
+def _media(folder: Path, hertz: int | None, headset: Headset | None = None) -> dict[str, str]:
+    """Tokens for a party that SIPp plays a tone for as long as the call lasts, or one with a headset, or a mute one."""
+    if headset is not None:
+        return {"MEDIA": "", **headset.sdp}
+    codec = Voice().sdp
     if hertz is None:
-        return {"MEDIA": "", "AUDIO_PORT": "[media_port]"}
+        return {"MEDIA": "", "AUDIO_PORT": "[media_port]", **codec}
     play = f'<action><exec rtp_stream="{tone(folder, hertz)},-1,0,PCMU/8000"/></action>'
-    return {"MEDIA": play, "AUDIO_PORT": "[rtpstream_audio_port]"}
+    return {"MEDIA": play, "AUDIO_PORT": "[rtpstream_audio_port]", **codec}
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A phone puts the caller on hold by a re-INVITE (``sendonly``) and takes the call back."""
+
+    after_ms: int
+    """After the answer."""
+    for_ms: int
+
+
+def _hold(hold: Hold | None) -> str:
+    """A scenario's part that does so, or nothing."""
+    if hold is None:
+        return ""
+    part = (SCENARIOS / "reinvite.xml").read_text().split("-->", 1)[1]
+    turns = ((1, hold.after_ms, "sendonly"), (2, hold.for_ms, "sendrecv"))
+    return "".join(
+        part.replace("@@TURN@@", str(turn)).replace("@@WAIT_MS@@", str(wait)).replace("@@DIRECTION@@", direction)
+        for turn, wait, direction in turns
+    )
 
 
 def _command(scenario: Path, place: Address, *more: str) -> list[str]:
@@ -249,10 +277,12 @@ class Callee:
         folder: scenario and traces go here.
         place: where it listens; the port must be free.
         ring_ms: for the behaviours that ring.
-        talk_ms: it hangs up after so long; ``None`` leaves that to the caller.
-        tone_hz: it plays this tone while it is answered.
+        talk_ms: it hangs up after so long, counted from the end of ``hold``; ``None`` leaves that to the caller.
+        tone_hz: SIPp plays this tone while it is answered: enough where nothing is measured.
+        voice: it speaks, hears and presses keys: see :mod:`tests.rig.headset`. One call at a time.
+        hold: it puts the caller on hold, silent itself meanwhile.
         echo: it sends the caller's audio back.
-        traced: keep every message; turn off for loads.
+        traced: keep every message; turn off for loads. With a ``voice`` they are kept.
     """
 
     def __init__(
@@ -264,6 +294,8 @@ class Callee:
         ring_ms: int = 100,
         talk_ms: int | None = None,
         tone_hz: int | None = None,
+        voice: Voice | None = None,
+        hold: Hold | None = None,
         echo: bool = False,
         traced: bool = True,
     ) -> None:
@@ -272,26 +304,30 @@ class Callee:
         self.behaviour = behaviour
         self._trace = folder / "messages.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._headset = Headset(folder, place.host, voice, self._trace) if voice else None
         if behaviour is Behaviour.DEAD:
             return
         if behaviour is Behaviour.SILENT:
             # Any program that binds the port and does not read will do.
             self._spawn(folder, processes.guarded([sys.executable, "-c", _SILENCE, place.host, str(place.port)]))
             return
-        scenario = self._write_scenario(folder, ring_ms, talk_ms, tone_hz)
-        options = ["-trace_msg", "-message_file", str(self._trace), "-message_overwrite", "false"] if traced else []
+        tokens = {**_media(folder, tone_hz, self._headset), "HOLD": _hold(hold)}
+        scenario = self._write_scenario(folder, ring_ms, talk_ms, tokens)
+        options = (
+            ["-trace_msg", "-message_file", str(self._trace), "-message_overwrite", "false"] if traced or voice else []
+        )
         if echo:
             options.append("-rtp_echo")
         self._spawn(folder, _command(scenario, place, *options))
 
-    def _write_scenario(self, folder: Path, ring_ms: int, talk_ms: int | None, tone_hz: int | None) -> Path:
+    def _write_scenario(self, folder: Path, ring_ms: int, talk_ms: int | None, media: dict[str, str]) -> Path:
         behaviour = self.behaviour
         tokens = {
             "PROVISIONAL": "180 Ringing",
             "PROVISIONAL_BODY": "Content-Length: 0",
             "RING_MS": str(max(ring_ms, 1)),
             "HEADER": "@@EMPTY@@",
-            **_media(folder, tone_hz),
+            **media,
         }
         if behaviour in (Behaviour.ANSWER, Behaviour.ANSWER_AND_DROP):
             talk = 1 if behaviour is Behaviour.ANSWER_AND_DROP else talk_ms or FOR_EVER_MS
@@ -303,7 +339,8 @@ class Callee:
             tokens["RING_MS"] = str(FOR_EVER_MS)
         if behaviour is Behaviour.EARLY_MEDIA:
             tokens |= {"PROVISIONAL": "183 Session Progress", "PROVISIONAL_BODY": _EARLY_SDP}
-            tokens |= _media(folder, tone_hz or 425)
+            if self._headset is None and not tokens["MEDIA"]:
+                tokens |= _media(folder, 425)
         return _scenario(folder, "reject_ringing", tokens | {"FINAL": _RINGING_FINALS[behaviour]})
 
     def _spawn(self, folder: Path, command: list[str]) -> None:
@@ -328,6 +365,28 @@ class Callee:
         return read_trace(self._trace)
 
     @property
+    def headset(self) -> Headset:
+        """Of a callee with a voice.
+
+        Raises:
+            ValueError: it was made without.
+        """
+        if self._headset is None:
+            raise ValueError("this callee has no voice")
+        return self._headset
+
+    def hang_up(self) -> None:
+        """BYE, now, for the last call it has answered."""
+        answered = [m for m in self.messages if m.is_sent and m.status == 200 and m.method == "INVITE"]
+        nudge = (
+            f"MESSAGE sip:phone@{self.place} SIP/2.0\r\nVia: SIP/2.0/UDP {self.place.host}:9;branch=z9hG4bKnudge\r\n"
+            f"From: <sip:test@{self.place.host}>;tag=1\r\nTo: <sip:phone@{self.place}>\r\n"
+            f"Call-ID: {answered[-1].header('Call-ID')}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+            wire.sendto(nudge.encode(), tuple(self.place))
+
+    @property
     def invites(self) -> list[Message]:
         """INVITEs received, without retransmissions."""
         seen: dict[str | None, Message] = {}
@@ -338,6 +397,8 @@ class Callee:
 
     def stop(self) -> None:
         """Hang nothing up, just be gone: from now on the port is closed."""
+        if self._headset is not None:
+            self._headset.stop()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -358,10 +419,24 @@ def udp_is_bound(place: Address) -> bool:
 class Placed:
     """A call under way, made by :func:`place_call`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, trace: Path, errors: Path) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, trace: Path, errors: Path, headset: Headset | None = None
+    ) -> None:
         self._process = process
         self._trace = trace
         self._errors = errors
+        self._headset = headset
+
+    @property
+    def headset(self) -> Headset:
+        """Of a caller with a voice.
+
+        Raises:
+            ValueError: it was made without.
+        """
+        if self._headset is None:
+            raise ValueError("this caller has no voice")
+        return self._headset
 
     @property
     def messages(self) -> list[Message]:
@@ -402,10 +477,12 @@ class Placed:
             raise
         finally:
             await self.vanish()
-        return judge(self.messages)
+        return replace(judge(self.messages), headset=self._headset)
 
     async def vanish(self) -> None:
         """The caller's machine is gone: no BYE, no answer."""
+        if self._headset is not None:
+            self._headset.stop()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -421,6 +498,7 @@ def call_tokens(
     patience_ms: int | None,
     tone_hz: int | None,
     headers: Sequence[str],
+    headset: Headset | None = None,
 ) -> dict[str, str]:
     """Tokens of ``call.xml``."""
     return {
@@ -428,14 +506,21 @@ def call_tokens(
         "HOLD_MS": str(hold_ms),
         "PATIENCE_MS": str(patience_ms or FOR_EVER_MS),
         "HEADERS": "\n".join(headers) or "@@EMPTY@@",
-        **_media(folder, tone_hz),
+        **_media(folder, tone_hz, headset),
     }
 
 
-async def place_call(folder: Path, source: Address, target: Address, number: str, tokens: dict[str, str]) -> Placed:
+def trace_of(folder: Path) -> Path:
+    """Where a caller's messages are written."""
+    return folder / "messages.log"
+
+
+async def place_call(
+    folder: Path, source: Address, target: Address, number: str, tokens: dict[str, str], headset: Headset | None = None
+) -> Placed:
     """Start one call; it goes on by itself."""
     scenario = _scenario(folder, "call", tokens)
-    trace, errors = folder / "messages.log", folder / "errors.log"
+    trace, errors = trace_of(folder), folder / "errors.log"
     command = _command(
         scenario, source, str(target), "-s", number, "-m", "1", "-trace_msg", "-message_file", str(trace)
     )
@@ -443,7 +528,7 @@ async def place_call(folder: Path, source: Address, target: Address, number: str
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
         )
-    return Placed(process, trace, errors)
+    return Placed(process, trace, errors, headset)
 
 
 async def load(

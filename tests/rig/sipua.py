@@ -15,7 +15,8 @@ import struct
 import uuid
 from collections.abc import Callable, Sequence
 
-from tests.rig import ports
+from tests.rig import ports, tones
+from tests.rig.headset import Headset, Voice
 from tests.rig.ports import Address
 
 _DIGITS = "0123456789*#ABCD"
@@ -41,13 +42,14 @@ class Caller:
 
     Attributes:
         responses: ``(status, milliseconds after the INVITE)`` of the INVITE's responses, in order.
-        heard: µ-law payloads received, as ``(seconds since the INVITE, bytes)``.
+        heard: µ-law payloads received, as ``(seconds since the INVITE, bytes)``; with a voice see ``headset``.
         hung_up_by_peer: a BYE came from Asterisk.
     """
 
-    def __init__(self, host: str, target: Address, uri_user: bytes) -> None:
+    def __init__(self, host: str, target: Address, uri_user: bytes, headset: Headset | None = None) -> None:
         self.place = Address(host, ports.free_port(host, brief=True))
-        self.media = Address(host, ports.free_port(host, brief=True))
+        self.media = headset.media if headset else Address(host, ports.free_port(host, brief=True))
+        self._headset = headset
         self.target = target
         self.responses: list[tuple[int, float]] = []
         self.heard: list[tuple[float, bytes]] = []
@@ -81,24 +83,38 @@ class Caller:
         from_header: str | bytes = "<sip:+79161234567@carrier.invalid>",
         to_header: str | bytes | None = None,
         headers: Sequence[str | bytes] = (),
+        headset: Headset | None = None,
     ) -> Caller:
         """Send an INVITE and return at once.
 
         ``number`` is the user part of the request URI, and of To unless ``to_header`` gives its value, ``from_header``
-        the value of From without its tag, ``headers`` whole further header lines: all sent as they are.
+        the value of From without its tag, ``headers`` whole further header lines: all sent as they are. With a
+        ``headset`` the audio is that one's.
         """
-        caller = cls(host, target, _bytes(number))
+        caller = cls(host, target, _bytes(number), headset)
         loop = asyncio.get_running_loop()
         caller._sip, _ = await loop.create_datagram_endpoint(
             lambda: _Socket(caller._on_sip), local_addr=(caller.place.host, caller.place.port)
         )
-        caller._rtp, _ = await loop.create_datagram_endpoint(
-            lambda: _Socket(caller._on_rtp), local_addr=(caller.media.host, caller.media.port)
-        )
+        if headset is None:
+            caller._rtp, _ = await loop.create_datagram_endpoint(
+                lambda: _Socket(caller._on_rtp), local_addr=(caller.media.host, caller.media.port)
+            )
         caller._from = _bytes(from_header)
         caller._first_to = b"<" + caller._uri + b">" if to_header is None else _bytes(to_header)
         caller._invite([_bytes(header) for header in headers])
         return caller
+
+    @property
+    def headset(self) -> Headset:
+        """Of a caller with a voice.
+
+        Raises:
+            ValueError: it was dialled without.
+        """
+        if self._headset is None:
+            raise ValueError("this caller has no voice")
+        return self._headset
 
     # -- what a test asks ----------------------------------------------------------------------------------------
 
@@ -147,12 +163,20 @@ class Caller:
 
     def hang_up(self) -> None:
         """BYE."""
+        if self._headset is not None:
+            self._headset.ended()
         self._cseq += 1
         self._send(self._in_dialog(b"BYE", self._cseq))
 
     async def press(self, digits: str, milliseconds: int = 160) -> None:
-        """Key presses as RFC 4733 events on the call's audio; needs SDP from the other side (183 or 200)."""
+        """Key presses as RFC 4733 events on the call's audio; needs SDP from the other side (183 or 200).
+
+        With a voice it returns when they are queued.
+        """
         await self._until(lambda: self._peer_media is not None, 5, "an SDP answer")
+        if self._headset is not None:
+            self._headset.press(digits)
+            return
         for digit in digits:
             await self._press_one(_DIGITS.index(digit.upper()), milliseconds)
 
@@ -168,6 +192,8 @@ class Caller:
         """Be gone, without BYE."""
         if self._resend is not None:
             self._resend.cancel()
+        if self._headset is not None:
+            self._headset.stop()
         for transport in (self._sip, self._rtp):
             if transport is not None:
                 transport.abort()
@@ -198,9 +224,10 @@ class Caller:
         return self._request(method, uri, branch, f"{cseq} ".encode() + method, self._to())
 
     def _invite(self, headers: list[bytes]) -> None:
+        codec = (self._headset.voice if self._headset else Voice()).sdp
         body = (
             f"v=0\r\no=- 1 1 IN IP4 {self.media.host}\r\ns=-\r\nc=IN IP4 {self.media.host}\r\nt=0 0\r\n"
-            f"m=audio {self.media.port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n"
+            f"m=audio {self.media.port} RTP/AVP {codec['CODEC_TYPE']} 101\r\na=rtpmap:{codec['CODEC']}\r\n"
             "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\n"
         ).encode()
         more = b"".join(header + b"\r\n" for header in [*headers, b"Content-Type: application/sdp"])
@@ -242,6 +269,8 @@ class Caller:
         if status >= 300:
             self._send(self._request(b"ACK", self._uri, self._branch, b"1 ACK", self._peer_to))
         elif status >= 200:
+            if is_first and self._headset is not None and self._peer_media is not None:
+                self._headset.answered(self._peer_media)
             self._peer_contact = _header(head, b"Contact").strip(b"<>").split(b">")[0]
             self._send(self._in_dialog(b"ACK", 1))
 
@@ -250,6 +279,8 @@ class Caller:
             return
         if method == b"BYE":
             self.hung_up_by_peer = True
+            if self._headset is not None:
+                self._headset.ended()
         kept = [line for line in head.split(b"\r\n")[1:] if re.match(rb"(?i)(via|from|to|call-id|cseq)\s*:", line)]
         assert self._sip is not None
         self._sip.sendto(b"\r\n".join([b"SIP/2.0 200 OK", *kept, b"Content-Length: 0", b"", b""]), tuple(source))
@@ -293,7 +324,7 @@ def is_tone(ulaw: bytes, hertz: int) -> bool:
     """At least 100 ms, and most of the energy at this frequency (Goertzel)."""
     if len(ulaw) < 800:
         return False
-    samples = [_LINEAR[byte] for byte in ulaw]
+    samples = tones.linear(ulaw, "ulaw")
     energy = sum(sample * sample for sample in samples)
     if energy < len(samples) * 1000:
         return False
@@ -303,16 +334,6 @@ def is_tone(ulaw: bytes, hertz: int) -> bool:
         before, last = last, sample + step * last - before
     power = before * before + last * last - step * before * last
     return 2 * power / len(samples) > 0.6 * energy
-
-
-def _expand(byte: int) -> int:
-    """µ-law to linear, G.711."""
-    byte = ~byte & 0xFF
-    magnitude = (((byte & 0x0F) << 3) + 0x84 << (byte >> 4 & 7)) - 0x84
-    return -magnitude if byte & 0x80 else magnitude
-
-
-_LINEAR = [_expand(byte) for byte in range(256)]
 
 
 def _bytes(value: str | bytes) -> bytes:

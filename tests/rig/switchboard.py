@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tests.rig import ports, sipp, sipua
 from tests.rig.asterisk import AsteriskNode
+from tests.rig.headset import Headset, Voice
 from tests.rig.ports import Address
-from tests.rig.sipp import Behaviour, Callee, CallResult, LoadResult, Placed
+from tests.rig.sipp import Behaviour, Callee, CallResult, Hold, LoadResult, Placed
 
 
 class Rig:
@@ -34,6 +35,8 @@ class Rig:
         ring_ms: int = 100,
         talk_ms: int | None = None,
         tone_hz: int | None = None,
+        voice: Voice | None = None,
+        hold: Hold | None = None,
         echo: bool = False,
         traced: bool = True,
     ) -> Callee:
@@ -47,6 +50,8 @@ class Rig:
             ring_ms=ring_ms,
             talk_ms=talk_ms,
             tone_hz=tone_hz,
+            voice=voice,
+            hold=hold,
             echo=echo,
             traced=traced,
         )
@@ -66,16 +71,18 @@ class Rig:
         hold_ms: int = 300,
         patience_ms: int | None = None,
         tone_hz: int | None = None,
+        voice: Voice | None = None,
         headers: Sequence[str] = (),
         carrier: str | None = None,
     ) -> Placed:
-        """Dial ``number`` from a carrier's address.
+        """Dial ``number`` from a carrier's address, by SIPp; ``voice`` as in :mod:`tests.rig.headset`.
 
         It hangs up ``hold_ms`` after the answer, and gives up ``patience_ms`` after the last response without one.
         """
         while True:
             folder = self._new_folder("call")
             source = self._source(carrier)
+            headset = Headset(folder, source.host, voice, sipp.trace_of(folder)) if voice else None
             tokens = sipp.call_tokens(
                 folder,
                 source,
@@ -85,11 +92,13 @@ class Rig:
                 patience_ms=patience_ms,
                 tone_hz=tone_hz,
                 headers=headers,
+                headset=headset,
             )
-            placed = await sipp.place_call(folder, source, self.node.sip, number, tokens)
+            placed = await sipp.place_call(folder, source, self.node.sip, number, tokens, headset)
             # Another program may take a port between our look and SIPp's bind.
             if await placed.began():
                 break
+            await placed.vanish()
         self._placed.append(placed)
         return placed
 
@@ -102,6 +111,7 @@ class Rig:
         hold_ms: int = 300,
         patience_ms: int | None = None,
         tone_hz: int | None = None,
+        voice: Voice | None = None,
         headers: Sequence[str] = (),
         carrier: str | None = None,
     ) -> CallResult:
@@ -113,6 +123,7 @@ class Rig:
             hold_ms=hold_ms,
             patience_ms=patience_ms,
             tone_hz=tone_hz,
+            voice=voice,
             headers=headers,
             carrier=carrier,
         )
@@ -136,13 +147,18 @@ class Rig:
         from_header: str | bytes = "<sip:+79161234567@carrier.invalid>",
         to_header: str | bytes | None = None,
         headers: Sequence[str | bytes] = (),
+        voice: Voice | None = None,
         carrier: str | None = None,
         stranger: bool = False,
     ) -> sipua.Caller:
-        """A caller held by the hand, whose INVITE carries these very bytes; see :class:`tests.rig.sipua.Caller`."""
+        """A caller held by the hand, whose INVITE carries these very bytes; see :class:`tests.rig.sipua.Caller`.
+
+        With a ``voice`` it speaks from the answer on, and what it hears is in its ``headset``.
+        """
         host = ports.stranger_host() if stranger else self._source(carrier).host
+        headset = Headset(self._new_folder("caller"), host, voice) if voice else None
         caller = await sipua.Caller.dial(
-            host, self.node.sip, number, from_header=from_header, to_header=to_header, headers=headers
+            host, self.node.sip, number, from_header=from_header, to_header=to_header, headers=headers, headset=headset
         )
         self._callers.append(caller)
         return caller

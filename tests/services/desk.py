@@ -10,11 +10,11 @@ from typing import Any
 from gateway import store
 from gateway.core import book
 from gateway.pbx import journal, journalfiles
-from gateway.services import dispatcher
+from gateway.services import dispatcher, forgotten
 from gateway.services import tracker as tracker_
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
-from gateway.store import outbox
+from gateway.store import keyring, outbox, receipts, signatures
 
 NODE = "node-1"
 
@@ -26,7 +26,14 @@ class Desk:
     """
 
     def __init__(
-        self, database: store.Database, folder: Path, *, routing_book: book.Book | None = None, max_rows: int = 500
+        self,
+        database: store.Database,
+        folder: Path,
+        *,
+        routing_book: book.Book | None = None,
+        max_rows: int = 500,
+        signer: signatures.Signer | None = None,
+        ring: keyring.KeyRing | None = None,
     ) -> None:
         self.database = database
         self.live = folder / journalfiles.LIVE_NAME
@@ -37,6 +44,8 @@ class Desk:
         self.restored: list[Mapping[str, Any]] = []
         self._book = routing_book
         self._max_rows = max_rows
+        self.signer = signer
+        self._ring = ring
         self._tracker: tracker_.Tracker | None = None
 
     def write(self, rows: bytes) -> None:
@@ -64,6 +73,8 @@ class Desk:
                 outlets=tracker_.Outlets(self.shown.append, lambda: None, [dispatcher.TARGET]),
                 alive=self._alive,
                 now_us=lambda: self.now_us,
+                signer=self.signer,
+                erased=forgotten.Forgotten(self.database, self._ring) if self._ring is not None else None,
             )
             self.restored = await self._tracker.restore()
         return self._tracker
@@ -110,6 +121,11 @@ class Desk:
         for event in await self.events():
             found.setdefault(event.call_id or "", []).append(event.type)
         return found
+
+    async def receipts(self) -> list[receipts.Signed]:
+        """All receipts, by call id."""
+        async with self.database.read() as connection:
+            return await receipts.page(connection)
 
     async def open_rows(self) -> int:
         """Lines kept of calls that are up."""

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from gateway.core import recording
 from gateway.services import recorder
 from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, vault
 from tests import audio
+from tests.rig import processes
 from tests.store import examples
 
 RING = keyring.parse(keyring.new_line("2026-11"))
@@ -41,6 +43,8 @@ class House:
     over: dict[str, bool] = field(default_factory=lambda: {CALL: True})
     pace: recorder.Pace = field(default_factory=lambda: recorder.Pace(min_free_percent=1))
     ring: keyring.KeyRing | None = RING
+    no_ring: str = ""
+    is_caught_up: bool = True
 
     @property
     def spool(self) -> Path:
@@ -73,6 +77,8 @@ class House:
             spool=self.spool,
             root=self.root,
             ring=self.ring,
+            no_ring=self.no_ring,
+            journal_is_read=lambda: self.is_caught_up,
             node="main",
             receipt_of=receipt_of,
             is_over=is_over,
@@ -186,6 +192,53 @@ async def test_a_consent_that_the_journal_does_not_tell_is_waited_for_and_then_c
     assert (await only(house)).why == "consent not in the journal"
 
 
+async def test_a_journal_that_is_not_read_yet_takes_nobodys_consent_away(house: House) -> None:
+    """The daemon was down for hours: what the store does not know yet may have been granted (N3)."""
+    house.put_pair()
+    house.over, house.receipts[CALL] = {}, None
+    house.now_us = NOON + 7_200 * SECOND
+    house.is_caught_up = False
+    await house.step()
+    assert (await house.stored(), len(house.left())) == ([], 2)
+    house.over, house.receipts[CALL], house.is_caught_up = {CALL: True}, GRANTED, True
+    await house.step()
+    assert (await only(house)).state is recordings.State.STORED
+
+
+async def test_a_recorder_that_is_closed_lets_its_loop_go_on(house: House) -> None:
+    """The loop is a root task: it must not end while the daemon stops."""
+    made = house.make()
+    running = asyncio.create_task(made.run())
+    house.put_pair()
+    await asyncio.to_thread(processes.wait_until, lambda: not house.left(), 20, "an empty spool")
+    await made.close()
+    house.put_pair(examples.call_id(2))
+    await made.step()
+    await made.look()
+    assert not running.done()
+    assert len(house.left()) == 2
+    running.cancel()
+
+
+async def test_a_recording_that_is_given_up_is_made_at_the_next_start(house: House) -> None:
+    """SIGTERM in the middle of an encryption: the end does not wait for it, and nothing is lost or doubled."""
+    house.put_pair(seconds=300.0)
+    made = house.make()
+    step = asyncio.create_task(made.step())
+    await asyncio.to_thread(
+        processes.wait_until, lambda: bool(list(house.folder.glob("vault/*/*/*/.*.tmp"))), 20, "a draft"
+    )
+    step.cancel()
+    started = time.monotonic()
+    await made.abandon()
+    assert time.monotonic() - started < 1.0
+    assert [path for path in house.root.rglob("*") if path.is_file()] == []
+    assert (await house.stored(), len(house.left())) == ([], 2)
+    await house.step()
+    assert (await only(house)).duration_seconds == 300.0
+    assert house.left() == []
+
+
 async def test_parts_are_joined_with_the_silence_of_the_gap(house: House) -> None:
     house.put_pair(part=1, seconds=2.0, ended_us=NOON)
     house.put_pair(part=2, seconds=2.0, ended_us=NOON + 7 * SECOND)
@@ -221,6 +274,17 @@ async def test_sides_that_begin_a_little_apart_are_aligned_at_their_end(house: H
     await house.step()
     left, right = audio.channels(await house.mp3(await only(house)))
     assert abs(audio.onset(left) - audio.onset(right)) <= 0.005
+
+
+async def test_the_frame_of_ringing_before_the_agent_is_left_silent(house: House) -> None:
+    """R17: nothing from ringing; Asterisk gives the agent's side one frame of it, and the caller's none."""
+    frame, rest = audio.tone(425, 0.02), audio.silence(1.0)
+    for side in ("caller", "agent"):
+        house.put(f"{CALL}.1-{side}.sln", frame + rest)
+    await house.step()
+    left, right = audio.channels(await house.mp3(await only(house)))
+    assert max(map(abs, left)) > 2_000
+    assert max(map(abs, right)) < 400
 
 
 async def test_a_side_that_broke_off_keeps_its_place(house: House) -> None:
@@ -295,8 +359,24 @@ async def test_peaks_tell_both_sides(house: House) -> None:
     assert peaks["sides"] == [[62] * 10 + [0] * 10, [0] * 10 + [62] * 10]
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+async def test_a_file_that_may_not_be_closed_yet_rests_for_longer(house: House, blocks: int) -> None:
+    """A busy Asterisk closes its files late, and until then it has written whole blocks only."""
+    written = audio.tone(440, 10.0)[: blocks * recording.UNWRITTEN_BYTES]
+    for side in ("caller", "agent"):
+        house.put(f"{CALL}.1-{side}.sln", written)
+    house.now_us = NOON + 19 * SECOND
+    await house.step()
+    assert (await house.stored(), len(house.left())) == ([], 2)
+    for side in ("caller", "agent"):
+        house.put(f"{CALL}.1-{side}.sln", written + audio.tone(440, 1.0), ended_us=NOON + 17 * SECOND)
+    await house.step()
+    assert (await only(house)).duration_seconds == pytest.approx(1.0 + blocks * 2.048)
+
+
 async def test_files_without_any_sound_leave_no_recording(house: House) -> None:
     house.put_pair(seconds=0.0)
+    house.now_us = NOON + 21 * SECOND
     made = await house.step()
     assert (await house.stored(), house.left(), made.counts.empty) == ([], [], 1)
 
@@ -357,8 +437,29 @@ async def test_without_a_key_ring_nothing_is_stored_and_new_calls_are_not_record
     house.ring = None
     house.put_pair()
     made = await house.step()
-    assert (made.accepts, made.refusal) == (False, "no key ring: nothing could be encrypted")
-    assert len(house.left()) == 2
+    assert (made.accepts, made.refusal) == (False, "there is no key ring")
+    assert (len(house.left()), made.waiting, await house.events()) == (2, 1, [])
+
+
+async def test_a_ring_that_is_lost_raises_an_alarm(house: House) -> None:
+    house.ring, house.no_ring = None, "the key ring is not readable"
+    made = await house.step()
+    assert made.refusal == "the key ring is not readable"
+    (alarm,) = await house.events()
+    assert (alarm["data"]["kind"], alarm["data"]["message"]) == ("recording-stopped", "the key ring is not readable")
+
+
+async def test_a_spool_that_is_missing_stops_recording_until_it_is_there(house: House) -> None:
+    house.spool.rmdir()
+    made = house.make()
+    await made.look()
+    assert made.refusal == "the spool cannot be read: No such file or directory"
+    with pytest.raises(FileNotFoundError):
+        await made.step()
+    house.spool.mkdir()
+    await made.step()
+    assert made.accepts
+    await made.close()
 
 
 async def test_a_spool_that_is_nearly_full_says_so_once_and_still_stores(house: House) -> None:

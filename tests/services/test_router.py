@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from gateway import store
-from gateway.core import book
+from gateway.core import book, plans
+from gateway.core import routing as core_routing
 from gateway.pbx import agi
 from gateway.services import router
 from gateway.store import calls
@@ -76,6 +77,37 @@ async def test_without_a_look_up_there_is_no_waiting(routing: router.Router, dat
     routing.use(books.routing_book())
     with out_of_reach(database_url):
         assert isinstance(routing.answer(QUESTION), list)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in book.RecordingMode if mode is not book.RecordingMode.OFF])
+async def test_while_nothing_can_be_recorded_nobody_is_asked(
+    database: store.Database, mode: book.RecordingMode
+) -> None:
+    """R42, N3: the spool is full, the ring is lost: the call goes on, and again recorded once it is over."""
+    refusal: str | None = None
+    made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=0.2, refusal=lambda: refusal)
+    made.use(books.routing_book(books.route(recording=mode, tell_agent=True, unanswered=book.Unanswered.VOICEMAIL)))
+    asked = await answer(made)
+    refusal = "the spool is nearly full"
+    silent = await answer(made)
+    refusal = None
+    assert await answer(made) == asked
+    assert {"DM_CM", "DM_UN"} <= asked.keys()
+    gone = asked.keys() - silent.keys()
+    assert gone == {name for name in asked if name.startswith(("DM_C", "DM_U"))}
+    assert silent.items() <= asked.items()
+
+
+def test_why_a_call_is_not_recorded_is_told_and_others_stay_as_they_are() -> None:
+    routing_book = books.routing_book(books.route(recording=book.RecordingMode.OPT_IN, tell_agent=True))
+    plan = plans.unrecorded(
+        core_routing.decide(books.question(), routing_book, core_routing.History()),
+        "the spool is nearly full: 3 % free",
+    )
+    assert plan.why[-1] == "nothing is recorded, and no message taken: the spool is nearly full: 3 % free"
+    assert (plan.consent.mode, plan.tell_agent) == (book.RecordingMode.OFF, False)
+    plain = core_routing.decide(books.question(), books.routing_book(), core_routing.History())
+    assert plans.unrecorded(plain, "x") is plain
 
 
 async def test_without_a_book_the_dialplan_decides(database: store.Database) -> None:

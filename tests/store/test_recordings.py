@@ -90,10 +90,10 @@ async def test_shredding_deletes_the_key_for_good(database: store.Database) -> N
 async def test_a_ring_that_cannot_open_is_told_at_start(database: store.Database) -> None:
     await put(database, 1, 2)
     async with database.read() as connection:
-        assert await recordings.ring_problems(connection, RING) == []
-        (none,) = await recordings.ring_problems(connection, None)
-        (other,) = await recordings.ring_problems(connection, keyring.parse(NEW))
-        (wrong,) = await recordings.ring_problems(connection, keyring.parse(keyring.new_line("old")))
+        assert await recordings.ring_problems(connection, RING) == {}
+        (none,) = (await recordings.ring_problems(connection, None)).values()
+        (other,) = (await recordings.ring_problems(connection, keyring.parse(NEW))).values()
+        (wrong,) = (await recordings.ring_problems(connection, keyring.parse(keyring.new_line("old")))).values()
     assert none == "2 recordings are locked by key 'old', and there is no key ring"
     assert "2 recordings cannot be opened: key 'old' is not in the ring" in other
     assert "does not open" in wrong
@@ -112,7 +112,7 @@ async def test_rotation_rewraps_keys_and_secrets(database: store.Database) -> No
     new = keyring.parse(NEW)
     async with database.read() as connection:
         assert await recordings.key_usage(connection) == {"new": 8}
-        assert await recordings.ring_problems(connection, new) == []
+        assert await recordings.ring_problems(connection, new) == {}
         assert await recordings.known_secret(connection, new, recordings.TOMBSTONE_SECRET) == secret
     with pytest.raises(keyring.KeyMissing):
         async with database.begin() as tx:

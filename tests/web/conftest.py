@@ -1,106 +1,19 @@
-"""The admin listener on loopback over a real SQLite store, with a clock that the test moves."""
+"""Fixtures of the admin listener and of the browser that looks at it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from gateway import store
-from gateway.core import book
-from gateway.store import calls, tokens
-from gateway.web import app, auth, health, live, metrics, parts, streams
-from tests.web import material
-
-
-@dataclass
-class Clock:
-    """Time that stands still until the test moves it."""
-
-    now: datetime = material.NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_by(self, **span: float) -> None:
-        self.now += timedelta(**span)
-
-
-@dataclass
-class Listener:
-    """A running admin listener and what the daemon would have handed to it."""
-
-    database: store.Database
-    board: live.LiveBoard
-    meters: metrics.Meters
-    clock: Clock
-    current: book.Book | None = field(default_factory=material.routing_book)
-    probes: dict[str, health.Probe] = field(default_factory=dict)
-    behind: float | None = 0.1
-    trusted_proxies: tuple[str, ...] = ()
-    pace: streams.Pace = field(default_factory=streams.Pace)
-    limits: auth.Limits = field(default_factory=auth.Limits)
-    hang_up: parts.HangUp | None = None
-    vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
-    url: str = ""
-    made: int = 0
-
-    async def token(self, *scopes: str) -> str:
-        """A token with these scopes; all reading scopes without an argument."""
-        self.made += 1
-        wanted = scopes or tuple(str(scope) for scope in auth.Scope if scope is not auth.Scope.ADMIN)
-        async with self.database.begin() as tx:
-            return await tokens.issue(tx, name=f"token {self.made}", scopes=wanted, now_us=parts.micros(self.clock.now))
-
-    async def _hang_up(self, unique_id: str) -> None:
-        if self.hang_up is None:
-            raise ConnectionError("no manager session")
-        await self.hang_up(unique_id)
-
-    async def store_calls(self, documents: Iterable[dict[str, Any]]) -> None:
-        """Save records as the tracker does."""
-        async with self.database.begin() as tx:
-            await calls.save(tx, [material.row(document) for document in documents])
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Listener]:
-        """Serve for the time of the block."""
-        application = app.admin_app(
-            parts.AdminParts(
-                database=self.database,
-                board=self.board,
-                meters=self.meters,
-                current_book=lambda: self.current,
-                node="main",
-                version="0.1.0",
-                behind_seconds=lambda: self.behind,
-                probes=self.probes,
-                limits=lambda: self.limits,
-                trusted_proxies=self.trusted_proxies,
-                hang_up=self._hang_up,
-                vault=self.vault_parts,
-                clock=self.clock,
-                pace=self.pace,
-            )
-        )
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
+from gateway.web import live, metrics
+from tests.web.browser import chromium as chromium
+from tests.web.browser import opened as opened
+from tests.web.listener import Clock, Listener
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -129,11 +42,6 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps no cookies and follows no redirect by itself."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield session
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header that presents a token."""
-    return {"Authorization": f"Bearer {token}"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -137,6 +137,9 @@ def record(
             "campaign": "Implants" if source == "google-ads" else None,
         },
         "sip_call_id": "a84b4c76e66710@carrier.example",
+        "pauses": [],
+        "recordings": [],
+        "receipts": [],
     }
     return {**document, **changes}
 
@@ -156,6 +159,7 @@ def _attempt(index: int, destination: str, outcome: str | None) -> dict[str, Any
         "q850_cause": q850_cause,
         "whisper_played": False,
         "accepted": None,
+        "machine": None,
     }
 
 

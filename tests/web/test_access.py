@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.store import tokens
 from gateway.web import app, auth, live, metrics, parts, problems, routes
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 A_CALL = "11111111-2222-3333-4444-555555555555"

@@ -15,7 +15,7 @@ from gateway.core import calls, records
 from gateway.store import routing
 from gateway.web import health, metrics, problems, schemas, views
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 DOCS = Path(__file__).parents[2] / "docs" / "http-api.md"
 
@@ -255,7 +255,8 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
         "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/api/v1/calls", "/api/v1/calls/live",
         "/api/v1/calls/{call_id}", "/api/v1/calls/{call_id}/hang-up", "/api/v1/live", "/api/v1/routing",
             "/api/v1/recordings", "/api/v1/recordings/{recording_id}", "/api/v1/recordings/{recording_id}/audio",
-            "/api/v1/recordings/{recording_id}/peaks",
+            "/api/v1/recordings/{recording_id}/peaks", "/api/v1/calls/{call_id}/recording",
+            "/api/v1/calls/{call_id}/receipts",
     }  # fmt: skip
     listing = document["paths"]["/api/v1/calls"]["get"]
     assert {parameter["name"] for parameter in listing["parameters"]} >= {

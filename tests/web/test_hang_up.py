@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 
 async def ask(listener: Listener, http: aiohttp.ClientSession, call_id: str, *scopes: str) -> tuple[int, str]:

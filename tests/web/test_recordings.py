@@ -13,7 +13,7 @@ import pytest_asyncio
 from gateway.store import audit, keyring, recordings, vault
 from gateway.web import parts
 from gateway.web.recordings import wanted
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 from tests.web.material import NOW
 
 RING = keyring.parse(keyring.new_line("2026-11"))
@@ -95,7 +95,7 @@ async def test_ranges(
         assert answer.headers["Content-Length"] == str(stop - start)
 
 
-@pytest.mark.parametrize("asked", ["bytes=200000-", "bytes=-0", "bytes=999999-9999999"])
+@pytest.mark.parametrize("asked", ["bytes=200000-", "bytes=-0", "bytes=999999-9999999", "bytes=" + "9" * 40 + "-"])
 async def test_a_range_behind_the_end_is_told_the_length(
     listener: Listener, http: aiohttp.ClientSession, recorded: recordings.Recording, asked: str
 ) -> None:
@@ -104,7 +104,14 @@ async def test_a_range_behind_the_end_is_told_the_length(
         assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */200000")
 
 
-@pytest.mark.parametrize("asked", [None, "bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-9", "items=0-1", "bytes=a-b"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None, "", "bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-9", "items=0-1", "bytes=a-b", "bytes=--5",
+        "bytes=0x1-2",
+        "bytes=\u0663-\u0665", "bytes=" + "9" * 4_000 + "-", "bytes=-1-2", "BYTES=1-2", "bytes = 1-2",
+    ],
+)  # fmt: skip
 def test_what_is_no_single_range_means_the_whole(asked: str | None) -> None:
     assert wanted(asked, 100) is None
 
@@ -227,8 +234,16 @@ async def test_another_ring_and_no_ring_play_nothing(
             assert answer.status == 503
 
 
-@pytest.mark.parametrize("name", ["x", "..%2f..%2fetc%2fpasswd", str(uuid.uuid4())])
+@pytest.mark.parametrize("name", ["x", "..%2f..%2fetc%2fpasswd", "89007eaf-0473-40ec-9b37-d1641fcea606"])
 async def test_an_unknown_recording(listener: Listener, http: aiohttp.ClientSession, name: str) -> None:
     headers = bearer(await listener.token("admin"))
     async with http.get(f"{listener.url}/api/v1/recordings/{name}/audio", headers=headers) as answer:
         assert answer.status == 404
+
+
+@pytest.mark.parametrize("asked", ["x", "%00", "..%2f..%2fetc", "' OR 1=1 --", "%F0%9F%98%80", "-" * 37])
+async def test_a_call_id_that_is_none_is_told_so(listener: Listener, http: aiohttp.ClientSession, asked: str) -> None:
+    headers = bearer(await listener.token("calls:read"))
+    async with http.get(f"{listener.url}/api/v1/recordings?call_id={asked}", headers=headers) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["errors"][0]["field"] == "call_id"

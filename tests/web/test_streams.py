@@ -16,7 +16,7 @@ import pytest_asyncio
 from gateway.store import tokens
 from gateway.web import auth, live, parts, streams
 from tests.web import material
-from tests.web.conftest import Listener, bearer
+from tests.web.listener import Listener, bearer
 
 
 @dataclass

@@ -34,10 +34,11 @@
   }
 
   function mergeChildren(old, fresh) {
-    const kept = [...old.childNodes].filter(isKept);
-    for (const node of kept) node.remove();
-    const keyed = new Map([...old.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
-    const unkeyed = [...old.childNodes].filter((node) => !keyOf(node));
+    // What is kept stays where it is: taken out and put back it would lose the focus.
+    const kept = new Map([...old.childNodes].filter(isKept).map((node) => [node.dataset.keep, node]));
+    const others = [...old.childNodes].filter((node) => !isKept(node));
+    const keyed = new Map(others.filter(keyOf).map((node) => [keyOf(node), node]));
+    const unkeyed = others.filter((node) => !keyOf(node));
     const wanted = [...fresh.childNodes].map((node) => {
       const key = keyOf(node);
       let match = key ? keyed.get(key) : unkeyed.find((other) => other.nodeName === node.nodeName);
@@ -51,15 +52,11 @@
       if (match.nodeType === 1) merge(match, node);
       else if (match.nodeValue !== node.nodeValue) match.nodeValue = node.nodeValue;
       return match;
-    });
-    for (const node of [...keyed.values(), ...unkeyed]) node.remove();
+    }).flatMap((node) => (kept.has(keyOf(node)) ? [node, kept.get(keyOf(node))] : [node]));
+    for (const node of [...keyed.values(), ...unkeyed, ...kept.values()]) if (!wanted.includes(node)) node.remove();
     wanted.forEach((node, index) => {
       if (old.childNodes[index] !== node) old.insertBefore(node, old.childNodes[index] ?? null);
     });
-    for (const node of kept) {
-      const owner = wanted.find((other) => keyOf(other) === node.dataset.keep);
-      if (owner) owner.after(node);
-    }
   }
 
   async function fetchHtml(address) {
@@ -178,6 +175,35 @@
     }
   }
 
+  // ---- pause and resume of a recording ----
+  let toastTimer = 0;
+  function say(text) {
+    const toast = document.getElementById("toast");
+    toast.textContent = text;
+    clearTimeout(toastTimer);
+    toastTimer = setTimeout(() => { toast.textContent = ""; }, 10_000);
+  }
+
+  async function pause(button) {
+    const isPause = button.dataset.pause === "true";
+    button.disabled = true;
+    try {
+      const response = await fetch(`/api/v1/calls/${button.dataset.of}/recording`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        credentials: "same-origin",
+        body: JSON.stringify({ paused: isPause }),
+      });
+      if (response.status === 401) { location.reload(); return; }
+      const answer = await response.json();
+      if (!response.ok) say(`The recording was not ${isPause ? "paused" : "resumed"}: ${answer.detail || answer.title}`);
+    } catch {
+      say(`Nobody knows whether the recording was ${isPause ? "paused" : "resumed"}: there was no answer. Try again.`);
+    }
+    button.disabled = false;
+    refreshLive();
+  }
+
   async function copy(button) {
     const target = document.getElementById(button.dataset.copy);
     const label = button.querySelector("span");
@@ -194,6 +220,8 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy]");
     if (button) { copy(button); return; }
+    const pauser = event.target.closest("[data-pause]");
+    if (pauser) { pause(pauser); return; }
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
     const link = event.target.closest("[data-open]") ??
       (event.target.closest("a, button, input, summary, .unfolded") || String(getSelection()) ? null : event.target.closest("tr.row")?.querySelector("[data-open]"));

@@ -1,4 +1,4 @@
-"""Recordings with their wrapped keys, the audit chain, and what erasure leaves behind."""
+"""Recordings with their wrapped keys, receipts and reviews, the audit chain, and what erasure leaves behind."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def upgrade() -> None:
         sa.Column("held_why", sa.Text(), nullable=True),
         sa.Column("condemned_us", sa.BigInteger(), nullable=True),
         sa.Column("shredded_us", sa.BigInteger(), nullable=True),
+        sa.Column("analysis", sa.Text(), nullable=True),
+        sa.Column("analysed_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("recording_id", name=op.f("pk_recordings")),
     )
     op.create_index("ix_recordings_call", "recordings", ["call_id"], unique=False)
@@ -73,6 +75,7 @@ def upgrade() -> None:
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_forgotten_calls")),
     )
+    _receipts()
     op.create_table(
         "audit",
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -90,6 +93,43 @@ def upgrade() -> None:
     op.create_index("ix_audit_at", "audit", ["at_us"], unique=False)
     op.create_index("ix_audit_subject", "audit", ["subject"], unique=False)
     _guard()
+
+
+def _receipts() -> None:
+    op.create_table(
+        "receipts",
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("salt", sa.Text(), nullable=True),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("call_id", "what", name=op.f("pk_receipts")),
+    )
+    op.create_table(
+        "signing_keys",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("first_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_signing_keys")),
+    )
+    op.create_table(
+        "reviews",
+        sa.Column("recording_id", sa.Text(), nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("week", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("score", sa.SmallInteger(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("reviewer", sa.Text(), nullable=True),
+        sa.Column("drawn_us", sa.BigInteger(), nullable=False),
+        sa.Column("reviewed_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("recording_id", name=op.f("pk_reviews")),
+    )
+    op.create_index("ix_reviews_week", "reviews", ["week", "agent"], unique=False)
+    op.create_index("ix_reviews_call", "reviews", ["call_id"], unique=False)
 
 
 def _guard() -> None:

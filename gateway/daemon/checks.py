@@ -1,0 +1,146 @@
+"""What `/readyz` and Prometheus are told of a running daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from gateway.daemon.node import Node
+from gateway.pbx import ami
+from gateway.services import analysing, recorder
+from gateway.store import outbox
+from gateway.web import health, metrics
+
+
+def behind_seconds(node: Node) -> float | None:
+    """Age of the oldest journal row that is not stored yet; 0 when there is none."""
+    if node.tracker is None or node.reader is None:
+        return None
+    if node.tracker.last_row_us is None or node.reader.unread_bytes() == 0:
+        return 0.0
+    return max(0.0, (time.time_ns() // 1_000 - node.tracker.last_row_us) / 1_000_000)
+
+
+def probes(node: Node) -> dict[str, health.Probe]:
+    """The checks of `/readyz`. A check that keeps callers from being routed is required."""
+    found: dict[str, health.Probe] = {"routing": lambda: _routing_check(node)}
+    if node.tracker is not None:
+        found["journal"] = lambda: _journal_check(node)
+        found["journal disk"] = lambda: _journal_disk_check(node)
+    if node.ami is not None:
+        found["manager"] = lambda: _manager_check(node)
+    if node.prompter is not None:
+        found["prompts"] = lambda: _prompts_check(node)
+    found["recordings"] = lambda: _recordings_check(node)
+    found["events"] = lambda: _events_check(node)
+    return found
+
+
+def _routing_check(node: Node) -> health.Check:
+    revision, problem = node.planner.revision, node.planner.problem
+    if problem is not None:
+        return health.Check(False, problem, is_required=revision is None, facts={"revision": revision})
+    if revision is None:
+        return health.Check(False, "no routing applied yet: run `dialmark apply FILE`")
+    return health.Check(True, f"revision {revision} in force", facts={"revision": revision})
+
+
+def _journal_check(node: Node) -> health.Check:
+    assert node.tracker is not None and node.reader is not None
+    facts: dict[str, health.Fact] = {
+        "rows": node.reader.counts.rows,
+        "damaged_rows": node.reader.counts.damaged,
+        "unread_bytes": node.reader.unread_bytes(),
+    }
+    if node.tracker.problem is not None:
+        return health.Check(False, f"records wait: {node.tracker.problem}", facts=facts)
+    if not node.tracker.is_caught_up:
+        return health.Check(True, f"catching up, {facts['unread_bytes']} bytes to read", facts=facts)
+    return health.Check(True, f"{node.tracker.open_calls} calls up", facts=facts)
+
+
+def _journal_disk_check(node: Node) -> health.Check:
+    assert node.guard is not None
+    space = node.guard.space
+    said = f"{space.free_share:.1%} free" if space else "free space not known"
+    if node.guard.problem is not None:
+        said = f"{said}, {node.guard.problem}"
+    facts: dict[str, health.Fact] = {
+        "free_bytes": space.free_bytes if space else None,
+        "total_bytes": space.total_bytes if space else None,
+        "has_ballast": node.guard.has_ballast,
+    }
+    return health.Check(node.guard.problem is None, said, is_required=False, facts=facts)
+
+
+def _manager_check(node: Node) -> health.Check:
+    assert node.ami is not None
+    seen = node.ami.health
+    is_up = seen.state is ami.AmiState.CONNECTED
+    said = f"Asterisk {seen.asterisk_version}" if is_up else f"{seen.state.value}: {seen.last_error or 'no error yet'}"
+    return health.Check(is_up, said, is_required=False, facts={"ping_milliseconds": seen.ping_milliseconds})
+
+
+def _prompts_check(node: Node) -> health.Check:
+    assert node.prompter is not None
+    ready = len(node.prompter.shelf.items)
+    problem = node.prompter.problem
+    return health.Check(problem is None, problem or f"{ready} ready", is_required=False, facts={"ready": ready})
+
+
+def _recordings_check(node: Node) -> health.Check:
+    kept = node.recorder
+    facts: dict[str, health.Fact] = {}
+    if kept is not None:
+        facts = {"recorded": kept.accepts, "waiting": kept.waiting, **_results(kept.counts, ("stored", "refused"))}
+    problem = next(_recording_problems(node), None)
+    said = "no key ring, no recording" if node.keys.ring is None else f"{facts.get('waiting', 0)} waiting"
+    return health.Check(problem is None, problem or said, is_required=False, facts=facts)
+
+
+def _recording_problems(node: Node) -> Iterator[str]:
+    """What is wrong, the cause before what follows from it."""
+    kept, hook = node.recorder, node.analyser
+    if node.keys.problem:
+        yield node.keys.problem
+    if kept is not None and kept.problem is not None:
+        yield f"recordings wait in the spool: {kept.problem}"
+    if node.keys.ring is not None and kept is not None and kept.refusal is not None:
+        yield f"new calls are not recorded: {kept.refusal}"
+    if node.keys.ring is None and node.books.wants_recording:
+        yield "the routing asks for recording, and there is no key ring"
+    if hook is not None and hook.problem is not None:
+        yield hook.problem
+
+
+async def _events_check(node: Node) -> health.Check:
+    async with node.database.read() as connection:
+        waiting = await outbox.pending_count(connection)
+    problem = node.dispatcher.problem if node.dispatcher else None
+    return health.Check(problem is None, problem or f"{waiting} waiting", is_required=False, facts={"waiting": waiting})
+
+
+def readings(node: Node) -> metrics.Readings:
+    """What is read when Prometheus scrapes."""
+    reader, session, deliveries, kept, hook = node.reader, node.ami, node.dispatcher, node.recorder, node.analyser
+    return metrics.Readings(
+        active_calls=lambda: node.board.open_count,
+        ami_connected=(lambda: float(session.connected.is_set())) if session else None,
+        journal_lag_seconds=lambda: behind_seconds(node),
+        journal_rows=(lambda: reader.counts.rows) if reader else None,
+        journal_damaged=(lambda: reader.counts.damaged) if reader else None,
+        outbox_depth=(lambda: deliveries.waiting) if deliveries else None,
+        live_readers=lambda: node.board.reader_count,
+        live_cut_off=lambda: node.board.cut_off_total,
+        recordings=(lambda: _results(kept.counts, ("stored", "refused", "unreadable", "empty"))) if kept else None,
+        recorded_seconds=(lambda: kept.counts.seconds) if kept else None,
+        recordings_waiting=(lambda: kept.waiting) if kept else None,
+        recording_accepted=(lambda: float(kept.accepts)) if kept else None,
+        recording_problem=(lambda: float(bool(node.keys.problem or kept.problem))) if kept else None,
+        analyses=(lambda: _results(hook.counts, ("analysed", "failed", "given_up"))) if hook else None,
+        analyses_waiting=(lambda: hook.waiting) if hook else None,
+    )
+
+
+def _results(counts: recorder.Counts | analysing.Counts, names: tuple[str, ...]) -> dict[str, int]:
+    return {name: getattr(counts, name) for name in names}

@@ -1,0 +1,326 @@
+"""Builds the parts of the daemon and starts them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway import __version__, log, store
+from gateway.config import routingfile, settings, shipped
+from gateway.core import book, numbers, prompts, regions
+from gateway.daemon import checks, keys
+from gateway.daemon.node import Books, Node
+from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
+from gateway.services import (
+    analysing,
+    dispatcher,
+    forgotten,
+    journalguard,
+    planner,
+    prompter,
+    recorder,
+    router,
+    tracker,
+)
+from gateway.store import journal as stored_journal
+from gateway.web import app as admin
+from gateway.web import auth, live, metrics, parts
+
+_log = log.get("daemon")
+NO_RING = recorder.NO_RING
+
+
+async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncExitStack) -> Node:
+    """Everything up to READY. Raises StoreError and OSError."""
+    database = await store.Database.open(chosen.database.url)
+    stack.push_async_callback(database.close)
+    meters = metrics.Meters(chosen.node.name, __version__)
+    board = live.LiveBoard(on_ended=meters.call_ended)
+    words = _words(chosen)
+    parse = _parser(shipped.consent_regions(chosen.consent.regions_file), words)
+    books = Books(database, parse)
+    found = await keys.find(chosen, database, signs="calls" in roles)
+    folder = promptfiles.PromptFolder(chosen.prompts.dir)
+
+    # Without a ring the default plan asks nobody for consent either.
+    spool = chosen.recording.spool_dir if found.recording_ring is not None else None
+
+    def shelf_changed(shelf: prompts.Shelf, is_planned: bool) -> None:
+        routes.use_prompts(shelf)
+        if is_planned:
+            follower.write_again()
+
+    spoken = prompter.Prompter(
+        folder,
+        prompter.Sources(words, _engine(chosen), chosen.prompts.own_dir),
+        shelf_changed,
+    )
+
+    def refusal() -> str | None:
+        return node.refusal()
+
+    routes = router.Router(
+        database,
+        now=lambda: datetime.now(UTC),
+        lookup_seconds=chosen.agi.lookup_seconds,
+        want=spoken.want,
+        refusal=refusal,
+    )
+
+    def in_force(routing_book: book.Book) -> None:
+        books.use(routing_book)
+        routes.use(routing_book)
+        spoken.use(routing_book)
+        if books.wants_recording and found.recording_ring is None:
+            _log.error("the routing asks for recording, and nothing can be recorded", reason=found.problem or NO_RING)
+
+    follower = planner.Planner(
+        database,
+        parse=parse,
+        render=(lambda made: _generated_files(made, spoken.shelf, spool)) if "calls" in roles else _no_files,
+        folder=chosen.asterisk.generated_dir,
+        in_force=in_force,
+    )
+    await follower.follow()
+    node = Node(chosen, database, books, board, meters, follower, found)
+    targets = [dispatcher.TARGET] if chosen.events.jsonl_path is not None else []
+    if "calls" in roles:
+        node.prompter = spoken
+        node.recorder = await _recorder(node, folder, stack, targets)
+        await _start_calls(node, routes, stack, targets)
+    if "worker" in roles and chosen.events.jsonl_path is not None:
+        node.dispatcher = dispatcher.Dispatcher(
+            database,
+            path=chosen.events.jsonl_path,
+            rotate_bytes=chosen.events.rotate_bytes,
+            now_us=_now_us,
+            keep_days=chosen.journal.archive_days,
+        )
+    if "worker" in roles and chosen.recording.command:
+        node.analyser = _analyser(node, stack, targets)
+    if "web" in roles:
+        await _start_web(node, stack)
+    meters.watch(checks.readings(node))
+    return node
+
+
+async def _recorder(
+    node: Node, folder: promptfiles.PromptFolder, stack: AsyncExitStack, targets: list[str]
+) -> recorder.Recorder:
+    """In the process that answers calls: the spool is Asterisk's, and the router asks it for each call."""
+    chosen = node.settings.recording
+    made = recorder.Recorder(
+        node.database,
+        spool=chosen.spool_dir,
+        root=node.settings.vault.dir,
+        ring=node.keys.recording_ring,
+        no_ring=node.keys.problem,
+        node=node.settings.node.name,
+        receipt_of=recorder.stored_receipts(node.database, folder.find),
+        journal_is_read=lambda: node.tracker is not None and node.tracker.is_caught_up and not node.tracker.problem,
+        now_us=_now_us,
+        pace=recorder.Pace(chosen.settle_seconds, chosen.unknown_seconds, chosen.min_free_percent, chosen.poll_seconds),
+        targets=targets,
+        events_added=node.recording_added,
+    )
+    stack.push_async_callback(made.abandon)
+    await made.look()
+    return made
+
+
+def _analyser(node: Node, stack: AsyncExitStack, targets: list[str]) -> analysing.Analyser:
+    chosen = node.settings.recording
+    made = analysing.Analyser(
+        node.database,
+        command=chosen.command,
+        root=node.settings.vault.dir,
+        ring=node.keys.ring,
+        node=node.settings.node.name,
+        now_us=_now_us,
+        pace=analysing.Pace(command_seconds=chosen.command_seconds),
+        targets=targets,
+        events_added=node.events_added,
+    )
+    stack.push_async_callback(made.close)
+    return made
+
+
+async def _start_calls(node: Node, routes: router.Router, stack: AsyncExitStack, targets: list[str]) -> None:
+    chosen = node.settings
+    await routes.restore()
+    node.router = routes
+    limits = agi.AgiLimits(answer_seconds=chosen.agi.answer_seconds, max_sessions=chosen.agi.max_sessions)
+    node.agi = agi.AgiServer(
+        routes.answer, limits=limits, observe=lambda result, took: node.meters.agi_answered(result.value, took)
+    )
+    await node.agi.start(chosen.agi.host, chosen.agi.port, backlog=chosen.agi.backlog)
+    stack.push_async_callback(node.agi.close, 0.0)
+    if chosen.ami.enabled:
+        node.ami = ami.AmiSession(chosen.ami.host, chosen.ami.port, chosen.ami.username, chosen.ami.password)
+    async with node.database.read() as connection:
+        files = await stored_journal.files(connection, chosen.node.name)
+    folder = chosen.asterisk.journal_dir
+    node.reader = journalfiles.JournalReader(
+        folder,
+        progress=tracker.progress(files),
+        archive=folder / journalfiles.ARCHIVE_FOLDER,
+        live_name=chosen.asterisk.journal_name,
+        rotate_bytes=chosen.journal.rotate_bytes,
+        max_rows=chosen.journal.batch_rows,
+    )
+    node.tracker = tracker.Tracker(
+        node.database,
+        node.reader,
+        node=chosen.node.name,
+        book_of=node.books.of,
+        outlets=tracker.Outlets(
+            changed=node.board.publish,
+            events_added=node.events_added,
+            targets=targets,
+        ),
+        alive=_alive(node.ami),
+        now_us=_now_us,
+        batch_seconds=chosen.journal.batch_milliseconds / 1_000,
+        archive_days=chosen.journal.archive_days,
+        with_region=chosen.caller.region,
+        signer=node.keys.signer,
+        erased=forgotten.Forgotten(node.database, node.keys.ring),
+    )
+    node.guard = journalguard.JournalGuard(folder, ballast_bytes=chosen.journal.ballast_bytes)
+    if chosen.caller.region:
+        # The region table takes a second to load; in the loop, callers would wait for it.
+        await asyncio.to_thread(numbers.region_of, "+74951234567", "en")
+    node.board.restore(await node.tracker.restore())
+
+
+async def _start_web(node: Node, stack: AsyncExitStack) -> None:
+    chosen = node.settings
+    here = parts.AdminParts(
+        database=node.database,
+        board=node.board,
+        meters=node.meters,
+        current_book=lambda: node.books.current,
+        node=chosen.node.name,
+        version=__version__,
+        behind_seconds=lambda: checks.behind_seconds(node),
+        probes=checks.probes(node),
+        trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
+        limits=lambda: _limits(node.settings),
+        hang_up=_hang_up(node.ami) if node.ami is not None else None,
+        mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
+        vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
+    )
+    node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
+    await node.web_runner.setup()
+    stack.push_async_callback(node.web_runner.cleanup)
+    await web.TCPSite(node.web_runner, chosen.web.admin_host, chosen.web.admin_port).start()
+
+
+def _limits(in_force: settings.Settings) -> auth.Limits:
+    limits = in_force.limits
+    return auth.Limits(limits.login_per_minute, limits.api_per_minute, limits.live_clients)
+
+
+def _parser(consent_regions: regions.RegionTable, words: prompts.Catalogue) -> planner.Parse:
+    def parse(text: str, revision: int) -> book.Book:
+        try:
+            return routingfile.parse(text, revision, consent_regions=consent_regions, words=words)
+        except routingfile.RoutingErrors as error:
+            raise ValueError(str(error)) from error
+
+    return parse
+
+
+def _words(chosen: settings.Settings) -> prompts.Catalogue:
+    """The shipped texts with the operator's in their place; broken ones are left out, since calls must go on."""
+    try:
+        return shipped.catalogue().over(shipped.read_catalogue(chosen.prompts.own_dir))
+    except (shipped.BadCatalogue, OSError) as error:
+        _log.error("own texts of prompts are not used", error=str(error))
+        return shipped.catalogue()
+
+
+def _engine(chosen: settings.Settings) -> speech.Engine | None:
+    said = chosen.prompts
+    return speech.find(said.engine, said.command, said.voice_by_language())
+
+
+def _generated_files(routing_book: book.Book, shelf: prompts.Shelf, spool: Path | None) -> Mapping[str, str]:
+    return {
+        planfile.FILE_NAME: planfile.render(routing_book, shelf, spool),
+        trunkfile.CONTEXTS_FILE_NAME: trunkfile.render_contexts(routing_book),
+        trunkfile.PJSIP_FILE_NAME: trunkfile.render_pjsip(routing_book, _secret),
+    }
+
+
+def _no_files(_: book.Book) -> Mapping[str, str]:
+    return {}
+
+
+def _secret(reference: str) -> str:
+    """The secret that `file:PATH` or `env:NAME` names. Raises ValueError with what is wrong."""
+    kind, _, name = reference.partition(":")
+    try:
+        return Path(name).read_text(encoding="utf-8").strip() if kind == "file" else os.environ[name]
+    except (OSError, UnicodeDecodeError, KeyError):
+        raise ValueError(f"the password {kind}:{name} cannot be read") from None
+
+
+def _alive(session: ami.AmiSession | None) -> Callable[[], Awaitable[tracker.Alive | None]]:
+    """What AMI says is up, None when it does not answer."""
+
+    async def ask() -> tracker.Alive | None:
+        if session is None or not session.connected.is_set():
+            return None
+        try:
+            status = await session.core_status()
+            channels = await session.channels()
+        except ami.AmiError as error:
+            _log.warning("channels not known", error=str(error))
+            return None
+        started_at_us = int(status.started_at.timestamp() * 1_000_000) if status.started_at else 0
+        return tracker.Alive(frozenset(channel.unique_id for channel in channels), started_at_us)
+
+    return ask
+
+
+def _hang_up(session: ami.AmiSession) -> parts.HangUp:
+    async def hang_up(unique_id: str) -> None:
+        await _on_channel(session, unique_id, session.hang_up)
+
+    return hang_up
+
+
+def _mute_recording(session: ami.AmiSession) -> parts.MuteRecording:
+    async def mute(unique_id: str, is_muted: bool) -> None:
+        await _on_channel(session, unique_id, functools.partial(session.mute_recording, is_muted=is_muted))
+
+    return mute
+
+
+async def _on_channel(session: ami.AmiSession, unique_id: str, act: Callable[[str], Awaitable[None]]) -> None:
+    """Does it with the channel's name. Raises LookupError, ConnectionError and `parts.NotRecorded`."""
+    try:
+        for channel in await session.channels():
+            if channel.unique_id == unique_id:
+                await act(channel.name)
+                return
+    except ami.NoSuchChannel:
+        pass
+    except ami.NotRecorded as error:
+        raise parts.NotRecorded(unique_id) from error
+    except ami.AmiError as error:
+        raise ConnectionError(str(error)) from error
+    raise LookupError(unique_id)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

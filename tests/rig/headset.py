@@ -1,0 +1,250 @@
+"""A party's voice and ear: a tone with marks and keys go out as RTP, all that arrives is kept with its time.
+
+    phone = rig.callee("desk-1", voice=Voice(AGENT_HZ, keys=[Key("1", after_ms=1500)]))
+    call = await rig.start_call("74990000001", voice=Voice(CALLER_HZ, codec="alaw"), hold_ms=6000)
+    phone.headset.press("*2")                       # now
+    heard = call.headset.heard()                    # a Track whose times are those of the clock
+    heard.story({"ring": RING_HZ, "agent": voice_of(AGENT_HZ)})
+
+SIPp (or :class:`tests.rig.sipua.Caller`) does the signalling and names this socket in its SDP. The sending and the
+hearing are a process of its own, :mod:`tests.rig.voicebox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rig import ports, processes, tones
+from tests.rig.ports import Address
+from tests.rig.tones import Track
+from tests.rig.voicebox import EVENT_TYPE, HEARD, PAYLOAD_TYPES
+
+PROGRAM = Path(__file__).with_name("voicebox.py")
+JITTER_SECONDS = 0.06
+"""A packet so late still joins the one before, as in any phone; later than that there was silence."""
+_CODECS = {payload_type: name for name, payload_type in PAYLOAD_TYPES.items()}
+_RTPMAPS = {"ulaw": "0 PCMU/8000", "alaw": "8 PCMA/8000"}
+
+
+@dataclass(frozen=True)
+class Key:
+    """Keys pressed one after the other, as RFC 4733 events; the tone stops meanwhile."""
+
+    digits: str
+    after_ms: int
+    """After the answer."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a party says from its answer to the end of the call, except while it has put the other on hold."""
+
+    hertz: int | None = None
+    """Its tone, which steps to ``hertz + 250`` as a mark at each full second; ``None``: it only listens and presses."""
+    keys: Sequence[Key] = ()
+    codec: str = "ulaw"
+    """``ulaw`` or ``alaw``: the only one it offers or takes."""
+
+    @property
+    def sdp(self) -> dict[str, str]:
+        """Tokens of a scenario's SDP."""
+        return {"CODEC_TYPE": str(PAYLOAD_TYPES[self.codec]), "CODEC": _RTPMAPS[self.codec]}
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something a headset did or saw."""
+
+    at: float
+    """Seconds since the epoch."""
+    what: str
+    """``answered``, ``ended``, ``pressed``, ``unreachable``."""
+    text: str
+    """The key."""
+
+
+class Headset:
+    """One socket, one process, until :meth:`stop`. Calls of a party that answers several come one after the other.
+
+    Args:
+        folder: what was heard and done goes here.
+        host: address to listen on.
+        trace: SIPp's message trace, which tells it when to speak and to whom; without one the test does.
+    """
+
+    def __init__(self, folder: Path, host: str, voice: Voice, trace: Path | None = None) -> None:
+        self.voice = voice
+        self._heard = folder / "heard.rtp"
+        self._deeds = folder / "voice.jsonl"
+        wire, self.media = _bound(host)
+        arguments = [sys.executable, "-I", str(PROGRAM), "--wire", str(wire.fileno()), "--folder", str(folder)]
+        arguments += ["--codec", voice.codec, "--hertz", str(voice.hertz or 0)]
+        arguments += ["--trace", str(trace)] if trace else []
+        arguments += [part for key in voice.keys for part in ("--key", f"{key.digits}@{key.after_ms / 1000}")]
+        with wire, (folder / "voice.log").open("ab") as errors:
+            self._process = subprocess.Popen(
+                processes.guarded(arguments),
+                stdin=subprocess.PIPE, stdout=errors, stderr=errors, pass_fds=[wire.fileno()],
+            )  # fmt: skip
+
+    @property
+    def sdp(self) -> dict[str, str]:
+        """Tokens of a scenario's SDP, its port among them."""
+        return {"AUDIO_PORT": str(self.media.port), **self.voice.sdp}
+
+    # -- said by a test ------------------------------------------------------------------------------------------
+
+    def press(self, digits: str) -> None:
+        """Press these keys now, one after the other; returns at once."""
+        self._say(f"press {digits}")
+
+    def answered(self, peer: Address) -> None:
+        """For a party without a trace: speak to this address from now on."""
+        self._say(f"peer {peer.host} {peer.port}\nanswered {time.time()}")
+
+    def mute(self, is_on: bool) -> None:
+        """Say nothing; keys are sent all the same."""
+        self._say(f"mute {'on' if is_on else 'off'}")
+
+    def hush(self, is_on: bool) -> None:
+        """Send silence, as a phone does whose owner listens."""
+        self._say(f"hush {'on' if is_on else 'off'}")
+
+    def ended(self) -> None:
+        """For a party without a trace: the call is over."""
+        self._say("ended")
+
+    def stop(self) -> None:
+        """Its socket is closed from now on; what was heard stays."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _say(self, words: str) -> None:
+        stdin = self._process.stdin
+        if stdin is None or self._process.poll() is not None:
+            raise RuntimeError(f"the headset ended with {self._process.returncode}: see {self._deeds.parent}")
+        stdin.write(words.encode() + b"\n")
+        stdin.flush()
+
+    # -- asked by a test -----------------------------------------------------------------------------------------
+
+    def deeds(self, what: str | None = None) -> list[Deed]:
+        """What it did, in order."""
+        text = self._deeds.read_text() if self._deeds.exists() else ""
+        found = [Deed(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [deed for deed in found if what in (None, deed.what)]
+
+    def pressed(self) -> list[tuple[str, float]]:
+        """Keys, and when each began to go out, in seconds since the epoch."""
+        return [(deed.text, deed.at) for deed in self.deeds("pressed")]
+
+    def answered_at(self) -> float:
+        """When the last call was answered, in seconds since the epoch.
+
+        Raises:
+            IndexError: none was.
+        """
+        return self.deeds("answered")[-1].at
+
+    def heard(self) -> Track:
+        """All that was heard so far, as a phone would have played it: late packets leave silence.
+
+        An empty track when nothing was.
+        """
+        return _played(self._packets())
+
+    def latest(self, seconds: float) -> Track:
+        """The end of it: about as much as was heard in so many seconds up to the last packet."""
+        packets = self._packets()
+        return _played([one for one in packets if one[0] > packets[-1][0] - seconds])
+
+    def keys_heard(self) -> int:
+        """How many packets of key presses arrived: none should ever reach the other side of a call."""
+        return sum(payload_type == EVENT_TYPE for _, payload_type, _ in self._packets())
+
+    async def until(self, fulfilled: Callable[[Track], bool], seconds: float = 10.0) -> Track:
+        """Return when this holds for all that was heard so far, which is given back.
+
+        Raises:
+            TimeoutError: it did not within ``seconds``.
+        """
+        async with asyncio.timeout(seconds):
+            while True:
+                if fulfilled(heard := self.heard()):
+                    return heard
+                await asyncio.sleep(0.05)
+
+    async def until_heard(self, *hertz: int, seconds: float = 10.0, least: float = 0.1) -> float:
+        """Return when one of these tones is heard for ``least`` seconds from now on: the moment it began.
+
+        Raises:
+            TimeoutError: it was not within ``seconds``.
+        """
+        since = time.time()
+        heard = await self.until(
+            lambda heard: heard.part(since, heard.end).first(*hertz, least=least) is not None, seconds
+        )
+        found = heard.part(since, heard.end).first(*hertz, least=least)
+        assert found is not None
+        return found
+
+    async def until_talk(self, hertz: int, seconds: float, within: float = 30.0) -> Track:
+        """Return when the voice with this tone has been heard over so many seconds from now on: all heard so far.
+
+        Raises:
+            TimeoutError: it was not ``within`` so many seconds.
+        """
+        since = time.time()
+
+        def has_talked(heard: Track) -> bool:
+            voice = heard.part(since, heard.end).voice(hertz)
+            return bool(voice) and voice[-1].end - voice[0].start >= seconds
+
+        return await self.until(has_talked, within)
+
+    def _packets(self) -> list[tuple[float, int, bytes]]:
+        data = self._heard.read_bytes() if self._heard.exists() else b""
+        found, place = [], 0
+        while place + HEARD.size <= len(data):
+            at, payload_type, _, _, _, length = HEARD.unpack_from(data, place)
+            place += HEARD.size + length
+            if place <= len(data):
+                found.append((at, payload_type, data[place - length : place]))
+        return found
+
+
+def _played(packets: Sequence[tuple[float, int, bytes]]) -> Track:
+    playing: array[int] = array("h")
+    start = 0.0
+    for at, payload_type, payload in packets:
+        if payload_type not in _CODECS:
+            continue
+        start = start or at
+        gap = at - start - len(playing) / tones.RATE
+        if gap > JITTER_SECONDS:
+            playing.extend(array("h", bytes(2 * round(gap * tones.RATE))))
+        playing.extend(tones.linear(payload, _CODECS[payload_type]))
+    return Track(playing, start)
+
+
+def _bound(host: str) -> tuple[socket.socket, Address]:
+    """A socket that is ours from here on, so that no other program can take the port from the child."""
+    while True:
+        place = Address(host, ports.free_port(host, brief=True, width=2))
+        wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            wire.bind(tuple(place))
+            return wire, place
+        except OSError:
+            wire.close()
