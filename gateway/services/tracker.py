@@ -8,7 +8,6 @@ shows a new run of it, or when AMI says that their channel has been gone for 10 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +16,13 @@ from typing import Any, TypeVar
 import structlog
 
 from gateway import store
-from gateway.core import book, calls, erasure, grouping, records, restarts
+from gateway.core import calls, grouping, restarts
 from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
-from gateway.services import attributing, filing, forgotten, receipting
-from gateway.store import calls as stored_calls
+from gateway.services import filer, forgotten
+from gateway.services.filer import BookOf, Changed, Known, Papers
 from gateway.store import journal as stored_journal
-from gateway.store import outbox, signatures
-from gateway.store import receipts as stored_receipts
+from gateway.store import signatures
 
 log = structlog.get_logger()
 
@@ -38,8 +36,6 @@ ALIVE_CHECK_US = 2_000_000
 DAY_US = 86_400_000_000
 PRUNE_US = DAY_US // 24
 """How often the archive is looked through for files that are too old."""
-CALLS_AT_ONCE = 20
-"""Filed before the loop may answer a waiting caller: about 10 ms."""
 _ENDS = frozenset({EventKind.HANGUP.value, EventKind.CHAN_END.value, EventKind.LINKEDID_END.value})
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -50,10 +46,6 @@ def progress(files: Iterable[stored_journal.JournalFile]) -> dict[str, int]:
     for file in files:
         read[file.fingerprint] = max(read.get(file.fingerprint, 0), file.size)
     return read
-
-
-BookOf = Callable[[int | None], Awaitable[book.Book | None]]
-"""The routing book of a revision, None = the one in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +80,7 @@ class _Call:
     has_open_rows: bool = False
     facts: calls.CallFacts | None = None
     closing: calls.Closing | None = None
-    saved: stored_calls.Saved | None = None
-    calls_before: int | None = None
+    known: Known = field(default_factory=Known)
     absent_since_us: int | None = None
     may_be_over: bool = False
     """A channel of it has ended."""
@@ -97,13 +88,6 @@ class _Call:
     @property
     def is_closed(self) -> bool:
         return self.facts is not None and self.facts.is_closed
-
-    def open_row(self, file_id: int, erased: forgotten.Forgotten | None) -> stored_journal.OpenRow:
-        """The unsaved lines as one row of the store: a tenth of what a row for each of them costs."""
-        lines = b"\n".join(self.unsaved)
-        if erased is not None:
-            lines = erased.masked(lines, self.rows)
-        return stored_journal.OpenRow(file_id, self.unsaved_at, self.key, lines)
 
     @property
     def last_row_us(self) -> int:
@@ -116,13 +100,8 @@ class _Work:
 
     batch: journalfiles.Batch | None
     file_id: int = 0
-    changed: list[tuple[_Call, calls.CallFacts]] = field(default_factory=list)
-    filed: list[filing.Filed] = field(default_factory=list)
-    found: dict[str, attributing.Found] = field(default_factory=dict)
-    """Who called, by call id."""
-    receipts: list[stored_receipts.Signed] = field(default_factory=list)
-    pseudonyms: list[tuple[str, str]] = field(default_factory=list)
-    """Calls filed without their person: id and what stands for them."""
+    changed: list[Changed] = field(default_factory=list)
+    papers: Papers = field(default_factory=Papers)
     still_open: list[_Call] = field(default_factory=list)
     postponed: list[_Call] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -156,14 +135,20 @@ class Tracker:
         self._database = database
         self._reader = reader
         self._node = node
-        self._book_of = book_of
+        self._filer = filer.Filer(
+            database,
+            node=node,
+            book_of=book_of,
+            targets=outlets.targets,
+            now_us=now_us,
+            with_region=with_region,
+            signer=signer,
+            erased=erased,
+        )
         self._outlets = outlets
         self._alive = alive
         self._now_us = now_us
         self._batch_seconds = batch_seconds
-        self._with_region = with_region
-        self._signer = signer
-        self._erased = erased
         self._grouping = grouping.Grouping()
         self._restarts = restarts.RestartWatch()
         self._calls: dict[str, _Call] = {}
@@ -185,8 +170,6 @@ class Tracker:
 
     async def restore(self) -> list[Mapping[str, Any]]:
         """Takes up the open calls where the last run left them; gives their records, for the live board."""
-        if self._erased is not None:
-            await self._erased.load()
         async with self._database.read() as connection:
             rows = await stored_journal.open_rows(connection, self._node)
         for stored in rows:
@@ -197,36 +180,10 @@ class Tracker:
             for row in call.rows:
                 self._restarts.seen(row.unique_id)
             call.facts = calls.fold(call.rows)
-        ids = [call.facts.call_id for call in self._calls.values() if call.facts]
-        async with self._database.read() as connection:
-            saved = await stored_calls.saved(connection, ids)
-        documents = []
-        for call in self._calls.values():
-            if call.facts is None:
-                continue
-            call.saved = saved.get(call.facts.call_id)
-            call.calls_before = call.saved.calls_before if call.saved else None
-            # It may have been postponed when the last run ended.
-            self._postponed[call.key] = call
-            documents.append(await self._document(call, call.facts))
-        return documents
-
-    async def _document(self, call: _Call, facts: calls.CallFacts) -> Mapping[str, Any]:
-        pseudonym = self._pseudonym(facts)
-        found = (await self._who_called([facts])).get(facts.call_id) if pseudonym is None else None
-        document = records.record(
-            facts,
-            await self._book_of(facts.plan_revision),
-            revision=call.saved.revision if call.saved else 1,
-            calls_before=call.calls_before,
-            node=self._node,
-            with_region=self._with_region,
-            found=found.attribution if found is not None else None,
-        )
-        return document if pseudonym is None else erasure.pseudonymised(document, pseudonym)
-
-    def _pseudonym(self, facts: calls.CallFacts) -> str | None:
-        return self._erased.pseudonym(facts) if self._erased is not None else None
+        told = {call.key: Changed(call.facts, call.rows, call.known) for call in self._calls.values() if call.facts}
+        # They may have been postponed when the last run ended.
+        self._postponed = {key: self._calls[key] for key in told}
+        return await self._filer.resume(list(told.values()))
 
     async def run(self) -> None:
         """Never returns; a journal that cannot be read is waited for, since calls can be put through meanwhile."""
@@ -261,8 +218,7 @@ class Tracker:
             await self._tidy()
             return False
         self._fold(touched.values(), work)
-        await self._file(work)
-        await self._with_patience(lambda: self._write_or_learn(work))
+        await self._store(work)
         self._settle(touched.values(), work)
         return is_more
 
@@ -388,7 +344,7 @@ class Tracker:
         for call in touched:
             call.facts = calls.fold(call.rows, closed=call.closing)
             if call.facts is not None:
-                work.changed.append((call, call.facts))
+                work.changed.append(Changed(call.facts, call.rows, call.known))
             if call.is_closed:
                 if call.has_open_rows:
                     work.closed.append(call.key)
@@ -399,125 +355,23 @@ class Tracker:
                     stored_journal.Closing(call.facts.call_id, call.closing.at_us, call.closing.reason)
                 )
 
-    async def _file(self, work: _Work) -> None:
-        """Prepares what is to be written of the folded calls."""
-        await self._learn(work.changed)
-        work.found = await self._who_called([facts for _, facts in work.changed if self._pseudonym(facts) is None])
-        now_us = self._now_us()
-        work.filed, work.pseudonyms = [], []
-        for number, (call, facts) in enumerate(work.changed, 1):
-            if number % CALLS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            pseudonym = self._pseudonym(facts)
-            if pseudonym is not None:
-                work.pseudonyms.append((facts.call_id, pseudonym))
-            filed = filing.file(
-                facts,
-                await self._with_patience(functools.partial(self._book_of, facts.plan_revision)),
-                node=self._node,
-                saved=call.saved,
-                calls_before=call.calls_before,
-                now_us=now_us,
-                with_region=self._with_region,
-                found=found.attribution if (found := work.found.get(facts.call_id)) is not None else None,
-                pseudonym=pseudonym,
-            )
-            if filed is not None:
-                work.filed.append(filed)
-        work.receipts = await self._receipts(work, now_us)
-
-    async def _receipts(self, work: _Work, now_us: int) -> list[stored_receipts.Signed]:
-        due = [(call, facts) for call, facts in work.changed if receipting.is_due(facts)]
-        signer = self._signer
-        if not due or signer is None:
-            return []
-        known = await self._with_patience(lambda: self._stored_receipts([facts.call_id for _, facts in due]))
-        gone = {call_id for call_id, _ in work.pseudonyms}
-        return [
-            receipt
-            for call, facts in due
-            for receipt in receipting.made(
-                facts,
-                call.rows,
-                known,
-                signer=signer,
-                node=self._node,
-                person=None if facts.call_id in gone else forgotten.person(facts),
-                now_us=now_us,
-            )
-        ]
-
-    async def _stored_receipts(self, ids: Sequence[str]) -> receipting.Known:
-        async with self._database.read() as connection:
-            return await stored_receipts.of_calls(connection, ids)
-
-    async def _write_or_learn(self, work: _Work) -> None:
+    async def _store(self, work: _Work) -> None:
         while True:
+            work.papers = await self._with_patience(lambda: self._filer.prepare(work.changed))
             try:
-                return await self._write(work)
+                return await self._with_patience(lambda: self._write(work))
             except forgotten.Overtaken:
-                await self._learn_of_erasures(work)
-                await self._file(work)
-
-    async def _learn_of_erasures(self, work: _Work) -> None:
-        if self._erased is not None:
-            await self._erased.load()
-        for call, _ in work.changed:
-            if call.saved is None:
-                # Counted by the number, by which the stored calls of the person are no longer found.
-                call.calls_before = None
-
-    async def _who_called(self, changed: Iterable[calls.CallFacts]) -> dict[str, attributing.Found]:
-        """Of calls behind which visitors can be; a house without web sites asks nothing."""
-        asked = []
-        for facts in changed:
-            routing_book = await self._with_patience(functools.partial(self._book_of, facts.plan_revision))
-            if attributing.is_ours(records.tracking_number(facts, routing_book), routing_book):
-                asked.append((facts, routing_book))
-        return await self._with_patience(lambda: self._find(asked)) if asked else {}
-
-    async def _find(self, asked: Sequence[tuple[calls.CallFacts, book.Book | None]]) -> dict[str, attributing.Found]:
-        async with self._database.read() as connection:
-            return await attributing.of_batch(connection, asked)
-
-    async def _learn(self, changed: Sequence[tuple[_Call, calls.CallFacts]]) -> None:
-        """Asks the store, in two statements for the batch, what it knows of new calls and of their callers."""
-        new = {facts.call_id: (call, facts) for call, facts in changed if call.saved is None}
-        if not new:
-            return
-        asked = [
-            stored_calls.Question(facts.call_id, number, facts.started_at_us)
-            for call, facts in new.values()
-            if call.calls_before is None
-            and facts.direction is calls.Direction.INBOUND
-            and (number := self._pseudonym(facts) or records.e164(facts.caller))
-        ]
-        saved, before = await self._with_patience(lambda: self._look_up(list(new), asked))
-        for call_id, (call, _) in new.items():
-            call.saved = saved.get(call_id)
-            call.calls_before = before.get(call_id, call.calls_before)
-
-    async def _look_up(
-        self, ids: Sequence[str], asked: Sequence[stored_calls.Question]
-    ) -> tuple[Mapping[str, stored_calls.Saved], Mapping[str, int]]:
-        async with self._database.read() as connection:
-            saved = await stored_calls.saved(connection, ids)
-            return saved, await stored_calls.history_of_callers(connection, asked) if asked else {}
+                await self._with_patience(lambda: self._filer.catch_up(work.changed))
 
     async def _write(self, work: _Work) -> None:
         """Raises Overtaken: somebody was erased meanwhile, and nothing was written."""
-        events = [event for filed in work.filed for event in filed.events]
         async with self._database.begin() as tx:
-            if self._erased is not None:
-                await self._erased.hold(tx)
+            await self._filer.hold(tx)
             if work.batch is not None:
                 place = stored_journal.Position(work.file_id, work.batch.end)
                 await stored_journal.set_progress(tx, self._node, place, self.last_row_us)
-            await stored_calls.save(tx, [filed.row for filed in work.filed])
-            if events:
-                await outbox.add(tx, events, self._outlets.targets)
             if work.still_open:
-                rows = [call.open_row(work.file_id, self._erased) for call in work.still_open]
+                rows = [self._open_row(call, work.file_id) for call in work.still_open]
                 await stored_journal.add_open_rows(tx, self._node, rows)
             if work.closed:
                 await stored_journal.delete_open_rows(tx, self._node, work.closed)
@@ -525,17 +379,12 @@ class Tracker:
                 await stored_journal.close_calls(tx, work.closings)
             if work.damaged:
                 await stored_journal.quarantine(tx, work.damaged)
-            if work.receipts:
-                await self._keep_receipts(tx, work.receipts)
-            if work.pseudonyms and self._erased is not None:
-                await self._erased.remember(tx, work.pseudonyms, self._now_us())
-            # Last: it takes the leases' lock, under which visitors wait.
-            await attributing.keep(tx, list(work.found.values()), now_us=self._now_us())
+            await self._filer.write(tx, work.papers)
 
-    async def _keep_receipts(self, tx: store.Transaction, made: Sequence[stored_receipts.Signed]) -> None:
-        if self._signer is not None:
-            await stored_receipts.learn_key(tx, self._signer, node=self._node, now_us=self._now_us())
-        await stored_receipts.keep(tx, made)
+    def _open_row(self, call: _Call, file_id: int) -> stored_journal.OpenRow:
+        """The unsaved lines as one row of the store: a tenth of what a row for each of them costs."""
+        lines = self._filer.masked(b"\n".join(call.unsaved), call.rows)
+        return stored_journal.OpenRow(file_id, call.unsaved_at, call.key, lines)
 
     async def _with_patience(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Repeats store work until it succeeds: the journal waits for us, so nothing is lost meanwhile."""
@@ -559,7 +408,7 @@ class Tracker:
 
     def _settle(self, touched: Iterable[_Call], work: _Work) -> None:
         """After the commit: remember what is stored, let go of closed calls, tell the outlets."""
-        filed_of = {filed.row.call_id: filed for filed in work.filed}
+        filed_of = {filed.row.call_id: filed for filed in work.papers.filed}
         for call in work.postponed:
             call.has_open_rows = True
             call.unsaved.clear()
@@ -568,16 +417,13 @@ class Tracker:
             call.unsaved.clear()
             filed = filed_of.get(call.facts.call_id) if call.facts else None
             if filed is not None:
-                row = filed.row
-                call.saved = stored_calls.Saved(
-                    row.revision, row.content_hash, row.announced, row.state, row.calls_before
-                )
+                call.known.keep(filed.row)
             if call.is_closed:
                 self._lingering.append((self._now_us() + LINGER_US, call.key))
         self._forget_closed()
-        for filed in work.filed:
+        for filed in work.papers.filed:
             self._outlets.changed(filed.document)
-        if any(filed.events for filed in work.filed):
+        if any(filed.events for filed in work.papers.filed):
             self._outlets.events_added()
 
     def _forget_closed(self) -> None:
