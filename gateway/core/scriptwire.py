@@ -33,6 +33,7 @@ MAX_WHEN = 100
 _SITE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62})")
 _PAGE = re.compile(r"[a-z0-9]{1,16}")
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VAR = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _GA = re.compile(r"(?:GA\d\.\d\.)?(\d{1,12}\.\d{1,12})")
@@ -86,6 +87,16 @@ class Sender:
     lease: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Written into a visit by `dialmark verify --web`, never by the script: shown what a visitor from there would be,
+    stored and lent nothing. `pass_id` proves who asks (`gateway.store.webchecks`)."""
+
+    pass_id: str
+    country: str | None = None
+    city: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit(Sender):
     """A page was loaded and asks for its numbers. With `consent` denied there is no visitor, lease, id or variable."""
@@ -99,6 +110,7 @@ class Visit(Sender):
     ids: Ids | None = None
     """None: not said, or unchanged."""
     variables: Mapping[str, str] | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +195,7 @@ def visit(body: bytes) -> Visit:
         landing=fields.get("landing", _first_page, None),
         ids=fields.get("ids", _ids, None),
         variables=fields.get("vars", _variables, None),
+        check=fields.get("check", _check, None),
     )
     fields.finish()
     return read
@@ -467,6 +480,18 @@ def _first_page(name: str, value: object) -> FirstPage:
         _address(name, fields["url"]),
         _text(MAX_URL)(name, fields["referrer"]),
         _whole(MAX_SECONDS)(name, fields["seconds"]),
+    )
+
+
+def _check(name: str, value: object) -> Check:
+    fields = _object(name, value)
+    if not {"pass"} <= fields.keys() <= {"pass", "country", "city"}:
+        raise Refused(name, "not pass, country and city")
+    country, city = fields.get("country"), fields.get("city")
+    return Check(
+        _matching(_ID)(name, fields["pass"]),
+        None if country is None else _matching(_COUNTRY)(name, country),
+        None if city is None else _text(MAX_NAME)(name, city),
     )
 
 

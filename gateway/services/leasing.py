@@ -155,6 +155,29 @@ class Leasing:
         self._wanted.set()
         return self._counted(arrival, await asked.answer)
 
+    async def preview(self, arrival: Arrival) -> Answer:
+        """What a new visitor who arrives so would be shown; nothing is lent, stored or counted. Raises as `arrive`."""
+        web = self._web()
+        if web.sites.get(arrival.site) is None:
+            raise KeyError(arrival.site)
+        if not self._is_fitted or self.problem is not None:
+            raise Unavailable(self.problem or "no numbers yet")
+        decided = arrivals.decided(arrival, web, arrivals.passing_facts(arrival, web))
+        shows = []
+        try:
+            async with self._database.read() as connection:
+                for target, shown in decided:
+                    if shown.pool is None:
+                        shows.append(_shown(target, shown))
+                    elif (number := await leases.peek(connection, shown.pool, self._now_us(), self._terms)) is not None:
+                        shows.append(Show(target, Reason.POOL, number, None, shown.rule))
+                    else:
+                        overflow = web.pools[shown.pool].overflow
+                        shows.append(Show(target, Reason.OVERFLOW, overflow, None, shown.rule))
+        except store.StoreUnavailable as error:
+            raise Unavailable(str(error)) from None
+        return Answer(tuple(shows))
+
     async def beat(self, visit_id: str | None, lease_ids: Sequence[str] = ()) -> bool:
         """A page lives. False: a lease of it is gone, so that it must ask again. While the store cannot be written the
         beat is kept for later and the lease believed."""

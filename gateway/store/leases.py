@@ -98,6 +98,16 @@ async def grant(
     return [answers[place] for place in range(len(asked))]
 
 
+async def peek(connection: store.Connection, key: str, now_us: int, terms: Terms) -> str | None:
+    """The number that the next new visitor would be granted; None: the overflow number. Changes nothing."""
+    if key not in terms:
+        return None
+    asked = [Ask(key, "", "", now_us)]
+    slots = await _candidates(connection, key, asked, now_us, is_soft=terms[key].soft)
+    found = pool.ask(slots.values(), "", "", now_us, terms[key])
+    return found.slot.number if isinstance(found, pool.Grant) else None
+
+
 async def _of_pool(
     tx: store.Transaction, key: str, asked: Sequence[Ask], terms: pool.Terms | None, beat_seconds: float
 ) -> list[pool.Grant | pool.Exhausted]:
@@ -124,14 +134,14 @@ async def _of_pool(
 
 
 async def _candidates(
-    tx: store.Transaction, key: str, asked: Sequence[Ask], now_us: int, *, is_soft: bool
+    connection: store.Connection, key: str, asked: Sequence[Ask], now_us: int, *, is_soft: bool
 ) -> dict[str, Slot]:
     """The visitors' own slots, and as many free and frozen ones as could be wanted, each first in its turn."""
     visitors = list({one.visitor_id for one in asked})
-    found = {row.number: _slot(row) for row in await tx.execute(_OWN, {"of_pool": key, "visitors": visitors})}
+    found = {row.number: _slot(row) for row in await connection.execute(_OWN, {"of_pool": key, "visitors": visitors})}
     wanted = {"of_pool": key, "now_us": now_us, "most": len(asked) + len(found)}
     for statement in (_FREE, _FROZEN) if is_soft else (_FREE,):
-        for row in await tx.execute(statement, wanted):
+        for row in await connection.execute(statement, wanted):
             found.setdefault(row.number, _slot(row))
     return found
 

@@ -165,3 +165,10 @@ pool_states = Table(
     Column("leak_us", BigInteger, comment="last alarm of leaked numbers"),
     Column("leaked", PlainText, nullable=False, info=impersonal("our numbers that were told as leaked")),
 )
+
+web_checks = Table(
+    "web_checks",
+    metadata,
+    Column("digest", PlainText, primary_key=True, comment="SHA-256 of the pass of a running `verify --web`"),
+    Column("expires_us", BigInteger, nullable=False),
+)

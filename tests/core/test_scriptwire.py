@@ -62,6 +62,10 @@ def test_what_a_visit_says() -> None:
     assert visit.landing == scriptwire.FirstPage(URL, "", 9)
     assert visit.ids == scriptwire.Ids("1.2", {"ABC123": "17"}, "1" * 12, "fb.1.1700000000000.1")
     assert visit.variables == {"plan": "gold"}
+    assert visit.check is None
+    checked = read("visit", check={"pass": "p" * 32, "country": "RU", "city": "Moscow"})
+    assert checked.check == scriptwire.Check("p" * 32, "RU", "Moscow")
+    assert read("visit", check={"pass": "p" * 32}).check == scriptwire.Check("p" * 32)
     bare = read("visit", visitor=..., lease=None, landing=..., ids=..., vars=..., automated=...)
     assert (bare.visitor, bare.lease, bare.landing, bare.ids, bare.variables, bare.automated) == (*[None] * 5, False)
 
@@ -89,6 +93,9 @@ WRONG: list[tuple[str, str, Any]] = [
     *each(["visit"], ["landing"], "x", {}, {"url": URL, "referrer": ""}, [1]),
     *each(["visit"], ["landing"], {"url": "x", "referrer": "", "seconds": 1}),
     *each(["visit"], ["landing"], {"url": URL, "referrer": "", "seconds": -1}),
+    *each(["visit"], ["check"], "x", {}, {"pass": 1}, {"pass": "short"}, {"country": "RU"}, []),
+    *each(["visit"], ["check"], *({"pass": "p" * 32, **more} for more in ({"country": "ru"}, {"city": 1}, {"x": 1}))),
+    *each(["beat"], ["check"], {"pass": "p" * 32}),
     *each(["beat"], ["ids"], "x", {"email": "a"}, {"ga_sessions": 1}),
     *each(["beat"], ["vars"], "x", {"a": 1}, {"a": None}, []),
     *each(["leave"], ["shown", "forget"], 0, "true"),

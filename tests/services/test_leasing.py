@@ -198,3 +198,27 @@ async def test_forgetting_takes_all_of_a_visitor(clinic: Clinic) -> None:
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0
     assert holder.visitor_id.startswith("erased-")
     assert number(await clinic.open(first.visitor_id)) == SECOND_NUMBER
+
+
+async def test_a_preview_says_what_the_next_visitor_gets_and_takes_nothing(clinic: Clinic) -> None:
+    """R28: however often pages are checked, the pool stays as it is, and nobody is stored or counted."""
+    arrival = arrivals.Arrival("clinic", "https://clinic.example/")
+    with pytest.raises(leasing.Unavailable):
+        await clinic.leasing.preview(arrival)
+    await clinic.leasing.step()
+    for expected in (FIRST, SECOND_NUMBER, OVERFLOW):
+        previews = [await clinic.leasing.preview(arrival) for _ in range(3)]
+        assert [(number(one), one.visitor_id, one.shows[0].lease_id) for one in previews] == [
+            (expected, None, None)
+        ] * 3
+        assert number(await clinic.open()) == expected
+    assert clinic.leasing.counts.shown.total() == 3
+    async with clinic.database.read() as connection:
+        counted = [
+            (await connection.execute(text(f"SELECT count(*) FROM {one}"))).scalar() for one in ("visits", "leases")
+        ]
+    assert counted == [3, 2]
+    printed = await clinic.leasing.preview(arrivals.Arrival("clinic", "https://clinic.example/leaflet"))
+    assert (number(printed), reason(printed)) == (PRINTED, "static")
+    with pytest.raises(KeyError):
+        await clinic.leasing.preview(arrivals.Arrival("nobody", "https://clinic.example/"))

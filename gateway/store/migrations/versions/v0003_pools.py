@@ -154,3 +154,9 @@ def upgrade() -> None:
         sa.Column("leaked", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("pool", name=op.f("pk_pool_states")),
     )
+    op.create_table(
+        "web_checks",
+        sa.Column("digest", sa.Text(), nullable=False, comment="SHA-256 of the pass of a running `verify --web`"),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_web_checks")),
+    )
