@@ -1,4 +1,4 @@
-"""Which source a call is from. So far by the tracking number alone (R1, R104, R106); pools and visitors come later."""
+"""Which source a call is from: what the record says of it, and what the tracking number alone tells (R1, R104, R106)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One who may have called."""
+
+    visitor_id: str
+    lease_id: str | None
+    share: float
+    """0 to 1."""
+    seconds_since_seen: float
+    """0: was on the site."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attribution:
     """The record's `attribution`. `confidence` is 0 to 1; `source` and `parent_source` are keys of the book."""
 
@@ -38,7 +50,8 @@ class Attribution:
     click_ids: dict[str, str] = field(default_factory=dict)
     visitor_id: str | None = None
     lease_id: str | None = None
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    """The likeliest first."""
 
 
 UNKNOWN = Attribution()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.core.attribution import Method
+from gateway.core.attribution import Candidate, Method
 from gateway.core.book import TrackingKind
 from gateway.core.delays import ON_SITE, Law, Observed
 
@@ -81,18 +81,6 @@ class Evidence:
     """Visitors that the caller's number was linked with before, with the link's confidence; empty for shared lines."""
     past: Past | None = None
     """None for new and anonymous callers and shared lines."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One who may have called."""
-
-    visitor_id: str
-    lease_id: str | None
-    share: float
-    """0 to 1."""
-    seconds_since_seen: float
-    """0: was on the site."""
 
 
 @dataclass(frozen=True, slots=True)

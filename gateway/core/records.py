@@ -270,5 +270,12 @@ def attributed(found: attribution.Attribution) -> dict[str, Any]:
         "click_ids": found.click_ids,
         "visitor_id": found.visitor_id,
         "lease_id": found.lease_id,
-        "candidates": list(found.candidates),
+        "candidates": [
+            {
+                "visitor_id": one.visitor_id,
+                "share": round(one.share, 3),
+                "seconds_since_seen": round(one.seconds_since_seen, 1),
+            }
+            for one in found.candidates
+        ],
     }

@@ -123,7 +123,7 @@ def attributed(
         match.confidence,
         visitor_id=match.visitor_id,
         lease_id=match.lease_id,
-        candidates=tuple(candidate.visitor_id for candidate in match.candidates),
+        candidates=match.candidates,
     )
     if match.visitor_id is None:
         return _of_source(found, number.source if number is not None else None, book)

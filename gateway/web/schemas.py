@@ -129,6 +129,15 @@ class CallReceipt(Document):
     signed: datetime
 
 
+class Candidate(Document):
+    """One who may have called: the chance (0 to 1), and how long before the call they were last on the site (0: were on
+    it)."""
+
+    visitor_id: str
+    share: float
+    seconds_since_seen: float
+
+
 class Attribution(Document):
     """Where the call came from, how that is known, and how surely (0 to 1)."""
 
@@ -147,7 +156,7 @@ class Attribution(Document):
     click_ids: dict[str, str] | None
     visitor_id: str | None
     lease_id: str | None
-    candidates: list[Any]
+    candidates: list[Candidate]
 
 
 class CallRecord(Document):

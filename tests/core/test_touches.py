@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from gateway.core import attribution, book, matching, touches
-from gateway.core.attribution import Method
+from gateway.core.attribution import Candidate, Method
 from gateway.core.touches import Model, Touch
 from gateway.core.traffic import Classified, Kind
 
@@ -113,7 +113,7 @@ BOOK = replace(
         )
     },
 )
-ANNA = matching.Match(Method.VISITOR, 0.9, "anna", "lease-1", (matching.Candidate("anna", "lease-1", 0.9, 0.0),), 0.0)
+ANNA = matching.Match(Method.VISITOR, 0.9, "anna", "lease-1", (Candidate("anna", "lease-1", 0.9, 0.0),), 0.0)
 POOL_NUMBER = book.TrackingNumber("+74990000002", "sales", book.TrackingKind.POOL)
 
 
@@ -137,7 +137,7 @@ def test_a_named_visitor_is_attributed_to_their_touch() -> None:
         click_ids={"gclid": "x"},
         visitor_id="anna",
         lease_id="lease-1",
-        candidates=("anna",),
+        candidates=ANNA.candidates,
     )
     untagged = touches.attributed(ANNA, touch(1, VK, source="google-ads"), POOL_NUMBER, BOOK)
     assert (untagged.campaign, untagged.medium) == ("always-on", "social")

@@ -130,7 +130,10 @@ async def test_late_calls_decay_and_name_the_others(house: House) -> None:
     found = await house.call()
     assert found["method"] in ("visitor", "unknown")
     assert found["confidence"] < 1
-    assert found["candidates"]
+    shares = [one["share"] for one in found["candidates"]]
+    assert {one["visitor_id"] for one in found["candidates"]} == {first.visitor_id, last.visitor_id}
+    assert shares == sorted(shares, reverse=True) and 0.9 < sum(shares) <= 1
+    assert all(one["seconds_since_seen"] > 3_000 for one in found["candidates"])
 
 
 async def test_a_click_on_the_link_names_the_visitor(house: House) -> None:
