@@ -83,12 +83,26 @@ async def database(chosen: Settings, *, migrate: bool = False) -> AsyncIterator[
         await opened.close()
 
 
-def parse_book(document: str, revision: int) -> book.Book:
+def parse_routing(document: str, revision: int, chosen: Settings) -> book.Book:
+    """A routing text as the daemon reads it, with the operator's own tables. Raises `RoutingErrors`, and Failure for a
+    table that is wrong."""
+    from gateway.config import routingfile, shipped
+    from gateway.core import regions, traffictables
+
+    try:
+        law = shipped.consent_regions(chosen.consent.regions_file)
+        traffic = shipped.traffic(chosen.web.traffic_file)
+    except (regions.BadRegions, traffictables.BadTables, OSError) as error:
+        raise failures.Failure(f"{error} (`dialmark check` names every error)") from None
+    return routingfile.parse(document, revision, consent_regions=law, traffic=traffic)
+
+
+def parse_book(document: str, revision: int, chosen: Settings) -> book.Book:
     """A stored revision as a book. Raises Failure for one that this version refuses."""
     from gateway.config import routingfile
 
     try:
-        return routingfile.parse(document, revision)
+        return parse_routing(document, revision, chosen)
     except routingfile.RoutingErrors as error:
         raise failures.Failure(
             f"routing revision {revision} is not usable with this version ({len(error.errors)} errors, the first: "
@@ -96,14 +110,14 @@ def parse_book(document: str, revision: int) -> book.Book:
         ) from None
 
 
-async def book_in_force(opened: store.Database) -> book.Book | None:
+async def book_in_force(opened: store.Database, chosen: Settings) -> book.Book | None:
     """The book of the latest revision, None before the first."""
     from gateway.store import routing
 
     async with opened.read() as connection:
         latest = await routing.latest(connection)
         revision = await routing.get(connection, latest) if latest is not None else None
-    return None if revision is None else parse_book(revision.document, revision.revision)
+    return None if revision is None else parse_book(revision.document, revision.revision, chosen)
 
 
 async def site_zone(opened: store.Database) -> tzinfo:

@@ -145,7 +145,7 @@ async def _database(settings: Settings) -> _Stored:
     try:
         async with context.database(settings) as database:
             stored = _Stored([ok(check, f"{database.engine_name}, schema up to date")])
-            await _routing(database, stored)
+            await _routing(settings, database, stored)
             stored.found += [one async for one in _position(database, settings)]
             stored.found += await recording_checks.keys(settings, database, is_wanted=stored.is_recording)
             return stored
@@ -157,7 +157,7 @@ async def _database(settings: Settings) -> _Stored:
         return _Stored([fail(check, str(error), "start the daemon once, it brings the schema up to date")])
 
 
-async def _routing(database: store.Database, stored: _Stored) -> None:
+async def _routing(settings: Settings, database: store.Database, stored: _Stored) -> None:
     from gateway.store import routing
 
     async with database.read() as connection:
@@ -167,7 +167,7 @@ async def _routing(database: store.Database, stored: _Stored) -> None:
         stored.found.append(fail("routing", "no revision yet", "dialmark apply routing.toml"))
         return
     try:
-        stored.book = await context.book_in_force(database)
+        stored.book = await context.book_in_force(database, settings)
     except failures.Failure as error:
         stored.found.append(fail("routing", str(error), "the daemon keeps the last good one"))
         return

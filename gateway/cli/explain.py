@@ -57,7 +57,7 @@ async def _explain(
     from gateway.core import plans, routing
 
     async with context.database(settings) as database:
-        in_force = await context.book_in_force(database)
+        in_force = await context.book_in_force(database, settings)
         if in_force is None:
             raise failures.Failure("there is no routing yet: `dialmark apply routing.toml` makes the first revision")
         zone = await context.site_zone(database)

@@ -62,7 +62,7 @@ async def _list(
     from gateway.store import calls
 
     async with context.database(settings) as database:
-        in_force = await context.book_in_force(database)
+        in_force = await context.book_in_force(database, settings)
         if in_force is None:
             raise failures.Failure("there is no routing yet: `dialmark apply routing.toml` makes the first revision")
         _refuse_unknown(route, in_force.routes, "--route")

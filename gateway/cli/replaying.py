@@ -160,6 +160,7 @@ class _Work:
     def __init__(
         self, settings: Settings, database: store.Database, result: Result, erased: forgotten.Forgotten, write: bool
     ) -> None:
+        self._settings = settings
         self._node = settings.node.name
         self._with_region = settings.caller.region
         self._targets = [dispatcher.TARGET] if settings.events.jsonl_path is not None else []
@@ -295,8 +296,8 @@ class _Work:
             if revision:
                 async with self._database.read() as connection:
                     stored = await routing.get(connection, revision)
-                found = context.parse_book(stored.document, revision) if stored else None
-            self._books[revision] = found or await context.book_in_force(self._database)
+                found = context.parse_book(stored.document, revision, self._settings) if stored else None
+            self._books[revision] = found or await context.book_in_force(self._database, self._settings)
         return self._books[revision]
 
 

@@ -119,7 +119,7 @@ async def _draw(settings: Settings, written: str | None, count: int, page: str) 
     async with context.database(settings) as database:
         zone = await context.site_zone(database)
         week = _week(written, now, zone)
-        in_force = await context.book_in_force(database)
+        in_force = await context.book_in_force(database, settings)
         drawn, is_new = await _kept_draw(database, week, zone, count, moments.micros(now))
         agents = {*(in_force.agents if in_force is not None else ()), *(one.agent for one in drawn)}
         rows = await _rows(database, week, drawn, agents, zone, page)

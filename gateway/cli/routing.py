@@ -42,9 +42,10 @@ def apply(
         dialmark apply routing.toml --comment "radio campaign"
     """
     text = _read(file)
-    new = _checked(text, file)
+    settings = context.settings(config)
+    new = _checked(text, file, settings)
     wanted = _Application(file, text, new, by or _login(), comment, force=force, is_dry=dry_run)
-    context.run(_apply(context.settings(config), wanted))
+    context.run(_apply(settings, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ async def _apply(settings: Settings, wanted: _Application) -> None:
         if latest and documents.without_revision(latest.document) == documents.without_revision(wanted.text):
             print(f"Revision {number} already says this: nothing to apply.")
             return
-        _show_difference(latest, wanted.book)
+        _show_difference(latest, wanted.book, settings)
         for finding in webbook.findings(wanted.book.web):
             output.note(output.plain(f"Note: {finding.message}."))
         based_on = routingfile.file_revision(wanted.text)
@@ -191,7 +192,7 @@ def diff(
     if as_text:
         lines = list(documents.unified(first.document, second.document, *names))
     else:
-        books = [context.parse_book(one.document, one.revision) for one in (first, second)]
+        books = [context.parse_book(one.document, one.revision, settings) for one in (first, second)]
         lines = routingfile.difference(books[0], books[1])
     for line in lines:
         print(output.plain(line))
@@ -219,11 +220,11 @@ def _read(file: Path) -> str:
         raise failures.Failure(f"{file}:{line}: this is not UTF-8 text: save the routing file as UTF-8") from None
 
 
-def _checked(text: str, file: Path) -> book.Book:
+def _checked(text: str, file: Path, settings: Settings) -> book.Book:
     from gateway.config import routingfile
 
     try:
-        return routingfile.parse(text, 0)
+        return context.parse_routing(text, 0, settings)
     except routingfile.RoutingErrors as refused:
         for error in refused.errors:
             guess = f" (did you mean '{error.suggestion}'?)" if error.suggestion else ""
@@ -243,13 +244,13 @@ def _conflict(file: Path, based_on: int, latest: int) -> str:
     )
 
 
-def _show_difference(latest: revisions.Revision | None, new: book.Book) -> None:
+def _show_difference(latest: revisions.Revision | None, new: book.Book, settings: Settings) -> None:
     from gateway.config import routingfile
 
     old = None
     if latest is not None:
         try:
-            old = routingfile.parse(latest.document, latest.revision)
+            old = context.parse_routing(latest.document, latest.revision, settings)
         except routingfile.RoutingErrors:
             output.note(f"Revision {latest.revision} is not readable with this version: everything counts as new.")
     lines = routingfile.difference(old, new)
@@ -307,7 +308,7 @@ async def _rollback(settings: Settings, revision: int, by: str, comment: str) ->
         latest = await _existing(database, None)
         if old.revision == latest.revision:
             raise failures.Failure(f"revision {revision} is in force already")
-        context.parse_book(old.document, old.revision)
+        context.parse_book(old.document, old.revision, settings)
         async with database.begin() as tx:
             return await revisions.add(
                 tx,

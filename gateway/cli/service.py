@@ -78,10 +78,12 @@ def check(
     The routing file is checked by `dialmark apply FILE --dry-run`.
     """
     from gateway.config import settings as reading
+    from gateway.config import shipped
 
     try:
         settings = reading.load(config, os.environ)
         settings.ami.password()
+        shipped.refuse_broken(settings)
     except reading.SettingsErrors as error:
         for one in error.errors:
             print(output.plain(str(one)))

@@ -131,6 +131,7 @@ SpoolFolder = Annotated[Folder, AfterValidator(_within(128))]
 OptionalFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(lambda path: path and _absolute(path))]
 Voice = Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?=[A-Za-z0-9_.+-][A-Za-z0-9_./+-]{0,63}$")]
 Address = Annotated[str, AfterValidator(_host)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")]
 Network = IPv4Network | IPv6Network
 
 
@@ -234,14 +235,34 @@ class Agi(Section):
 class Web(Section):
     """The two web listeners: the public one for sites' visitors, the admin one for API, pages, metrics and health."""
 
-    host: Address = Field("127.0.0.1", description="Address of the public listener.")
-    port: Port = Field(8080, description="Port of the public listener (TCP).")
+    host: Address = Field("127.0.0.1", description="Address of the public listener. Put a proxy with TLS before it.")
+    port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = Field(
+        8080, description="Port of the public listener (TCP); 0 for none: then no numbers are lent on the web."
+    )
     admin_host: Address = Field(
         "127.0.0.1", description="Address of the admin listener. Put a proxy with TLS before it to open it up."
     )
     admin_port: Port = Field(8081, description="Port of the admin listener (TCP).")
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_listed)] = Field(
         (), description='Networks whose `X-Forwarded-For` is believed: `["127.0.0.1/32"]` for a proxy on this machine.'
+    )
+    country_header: HeaderName = Field(
+        "",
+        description="Header in which a trusted proxy tells the visitor's country, two letters (`CF-IPCountry`); "
+        '"" for none.',
+    )
+    city_header: HeaderName = Field(
+        "", description='Header in which a trusted proxy tells the visitor\'s city (`CF-IPCity`); "" for none.'
+    )
+    places_file: OptionalFile = Field(
+        None,
+        description="Your database of places by address (MMDB with country and city), asked where no header tells; "
+        '"" for none. The address itself is not kept.',
+    )
+    traffic_file: OptionalFile = Field(
+        None,
+        description="A table of your own over the shipped `traffic.csv`: click ids, referrers and tags by source; "
+        '"" for none.',
     )
 
 

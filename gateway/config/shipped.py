@@ -11,6 +11,7 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 
+from gateway.config.settings import Settings, SettingsError, SettingsErrors
 from gateway.core import prompts, regions, traffictables
 
 REGIONS_FILE = "consent_regions.csv"
@@ -59,6 +60,29 @@ def traffic(own: Path | None = None) -> traffictables.Tables:
         raise traffictables.BadTables([f"{own.name}: is not UTF-8"]) from None
 
 
+def refuse_broken(chosen: Settings) -> None:
+    """Read the operator's own files. Raises `SettingsErrors` with every error in them."""
+    errors: list[SettingsError] = []
+    for key, file, read in (
+        ("consent.regions_file", chosen.consent.regions_file, consent_regions),
+        ("web.traffic_file", chosen.web.traffic_file, traffic),
+        ("web.places_file", chosen.web.places_file, _readable),
+    ):
+        try:
+            read(file)
+        except (regions.BadRegions, traffictables.BadTables) as error:
+            errors += [SettingsError(str(file), key, message) for message in error.errors]
+        except OSError as error:
+            errors.append(SettingsError(str(file), key, f"cannot be read: {error.strerror}"))
+    if errors:
+        raise SettingsErrors(errors)
+
+
+def _readable(file: Path | None) -> None:
+    if file is not None:
+        file.open("rb").close()
+
+
 @lru_cache(maxsize=1)
 def catalogue() -> prompts.Catalogue:
     """The shipped texts."""
@@ -84,6 +108,8 @@ def read_catalogue(place: Path) -> prompts.Catalogue:
 def _regions(file: Path) -> regions.RegionTable:
     try:
         return regions.parse(_text(file))
+    except BadCatalogue as error:
+        raise regions.BadRegions([str(error)]) from None
     except regions.BadRegions as error:
         raise regions.BadRegions([f"{file.name}: {message}" for message in error.errors]) from None
     except UnicodeDecodeError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from gateway.core import displayrules
 from gateway.daemon.node import Node
 from gateway.pbx import ami
-from gateway.services import analysing, recorder
+from gateway.services import analysing, leasing, recorder
 from gateway.store import outbox
 from gateway.web import health, metrics
 
@@ -32,6 +33,10 @@ def probes(node: Node) -> dict[str, health.Probe]:
     if node.prompter is not None:
         found["prompts"] = lambda: _prompts_check(node)
     found["recordings"] = lambda: _recordings_check(node)
+    if node.leasing is not None:
+        found["pools"] = lambda: _pools_check(node)
+    if node.public is not None:
+        found["public listener"] = lambda: _public_check(node)
     found["events"] = lambda: _events_check(node)
     return found
 
@@ -113,6 +118,29 @@ def _recording_problems(node: Node) -> Iterator[str]:
         yield hook.problem
 
 
+def _pools_check(node: Node) -> health.Check:
+    assert node.leasing is not None
+    counts, looking = node.leasing.counts, node.attributing
+    facts: dict[str, health.Fact] = {
+        "pools": len(node.books.current.web.pools) if node.books.current is not None else 0,
+        "exhausted": counts.exhausted.total(),
+        "lost": counts.lost,
+        "refused": counts.refused,
+    }
+    if node.leasing.problem is not None:
+        return health.Check(False, f"numbers are not lent: {node.leasing.problem}", is_required=False, facts=facts)
+    if looking is not None and looking.problem is not None:
+        said = f"calls are not looked at again: {looking.problem}"
+        return health.Check(False, said, is_required=False, facts=facts)
+    return health.Check(True, f"{facts['pools']} pools", is_required=False, facts=facts)
+
+
+def _public_check(node: Node) -> health.Check:
+    assert node.public is not None
+    said = node.public.problem or f"at {node.public.address}"
+    return health.Check(node.public.problem is None, said, is_required=False)
+
+
 async def _events_check(node: Node) -> health.Check:
     async with node.database.read() as connection:
         waiting = await outbox.pending_count(connection)
@@ -123,6 +151,7 @@ async def _events_check(node: Node) -> health.Check:
 def readings(node: Node) -> metrics.Readings:
     """What is read when Prometheus scrapes."""
     reader, session, deliveries, kept, hook = node.reader, node.ami, node.dispatcher, node.recorder, node.analyser
+    lend, looking = node.leasing, node.attributing
     return metrics.Readings(
         active_calls=lambda: node.board.open_count,
         ami_connected=(lambda: float(session.connected.is_set())) if session else None,
@@ -139,7 +168,20 @@ def readings(node: Node) -> metrics.Readings:
         recording_problem=(lambda: float(bool(node.keys.problem or kept.problem))) if kept else None,
         analyses=(lambda: _results(hook.counts, ("analysed", "failed", "given_up"))) if hook else None,
         analyses_waiting=(lambda: hook.waiting) if hook else None,
+        numbers_shown=(lambda: _shown(lend.counts)) if lend else None,
+        pools_exhausted=lend.counts.exhausted.total if lend else None,
+        leases_lost=(lambda: lend.counts.lost) if lend else None,
+        assignments_refused=(lambda: lend.counts.refused) if lend else None,
+        lending_problem=(lambda: float(lend.problem is not None)) if lend else None,
+        attributions_revised=(lambda: looking.revised) if looking else None,
     )
+
+
+def _shown(counts: leasing.Counts) -> dict[str, float]:
+    by_reason: dict[str, float] = {reason.value: 0 for reason in displayrules.Reason}
+    for (_, reason), number in counts.shown.items():
+        by_reason[reason] += number
+    return by_reason
 
 
 def _results(counts: recorder.Counts | analysing.Counts, names: tuple[str, ...]) -> dict[str, int]:

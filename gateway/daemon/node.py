@@ -12,8 +12,20 @@ from gateway import log, store, supervision
 from gateway.config import settings
 from gateway.core import book, handling
 from gateway.daemon.keys import Keys
+from gateway.daemon.public import PublicListener
 from gateway.pbx import agi, ami, journalfiles
-from gateway.services import analysing, dispatcher, journalguard, planner, prompter, recorder, router, tracker
+from gateway.services import (
+    analysing,
+    attributing,
+    dispatcher,
+    journalguard,
+    leasing,
+    planner,
+    prompter,
+    recorder,
+    router,
+    tracker,
+)
 from gateway.store import routing as revisions
 from gateway.web import live, metrics
 
@@ -22,6 +34,7 @@ _log = log.get("daemon")
 DRAIN_SECONDS = 2.0
 RECORDING_SECONDS = 2.0
 """For the recording that is being encrypted: three minutes of talk. A longer one is begun anew at the next start."""
+LEASES_SECONDS = 2.0
 STATUS_SECONDS = 1.0
 
 Reread = Callable[[], settings.Settings]
@@ -83,7 +96,10 @@ class Node:
     prompter: prompter.Prompter | None = None
     recorder: recorder.Recorder | None = None
     analyser: analysing.Analyser | None = None
+    leasing: leasing.Leasing | None = None
+    attributing: attributing.Attributing | None = None
     web_runner: web.AppRunner | None = None
+    public: PublicListener | None = None
 
     def roots(self) -> dict[str, supervision.Root]:
         """Root tasks in the order of starting."""
@@ -102,6 +118,12 @@ class Node:
             roots["recorder"] = self.recorder.run
         if self.analyser is not None:
             roots["analyser"] = self.analyser.run
+        if self.leasing is not None:
+            roots["leasing"] = self.leasing.run
+        if self.attributing is not None:
+            roots["attributing"] = self.attributing.run
+        if self.public is not None:
+            roots["public listener"] = self.public.run
         return roots
 
     def phases(self, notifier: supervision.Notifier) -> list[supervision.Phase]:
@@ -109,13 +131,15 @@ class Node:
 
         async def refuse() -> None:
             notifier.stopping("draining")
+            if self.public is not None:
+                await self.public.close()
             if self.agi is not None:
                 await self.agi.close(DRAIN_SECONDS)
 
         phases = [
             supervision.Phase(
                 "refuse new questions, answer those under way",
-                DRAIN_SECONDS + 1.0,
+                DRAIN_SECONDS + 2.0,
                 refuse,
                 lambda: f"{self.agi.sessions if self.agi else 0} sessions",
             )
@@ -130,6 +154,8 @@ class Node:
                     lambda: f"{waiting.waiting} in the spool",
                 )
             )
+        if self.leasing is not None:
+            phases.append(supervision.Phase("store what visitors did last", LEASES_SECONDS, self.leasing.step))
         if self.dispatcher is not None:
             phases.append(supervision.Phase("hand on what is in the outbox", 5.0, self.dispatcher.deliver))
         return phases
@@ -157,6 +183,8 @@ class Node:
         if self.web_runner is not None and self.web_runner.addresses:
             host, port = self.web_runner.addresses[0][:2]
             found["admin"] = f"http://{host}:{port}/"
+        if self.public is not None and self.public.problem is None:
+            found["public"] = self.public.address
         return found
 
     def status(self) -> str:
@@ -172,6 +200,8 @@ class Node:
                 said.append(f"RECORDS WAIT: {self.tracker.problem}")
         if problem := self.keys.problem or (self.recorder.problem if self.recorder is not None else None):
             said.append(f"RECORDINGS WAIT: {problem}")
+        if self.leasing is not None and self.leasing.problem:
+            said.append(f"NUMBERS ARE NOT LENT: {self.leasing.problem}")
         if self.ami is not None and not self.ami.connected.is_set():
             said.append("manager not connected")
         return "; ".join(said)

@@ -15,15 +15,17 @@ from aiohttp import web
 
 from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
-from gateway.core import book, numbers, prompts, regions
-from gateway.daemon import checks, keys
+from gateway.core import book, numbers, prompts, regions, traffictables
+from gateway.daemon import checks, keys, public
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
 from gateway.services import (
     analysing,
+    attributing,
     dispatcher,
     forgotten,
     journalguard,
+    leasing,
     planner,
     prompter,
     recorder,
@@ -45,7 +47,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     meters = metrics.Meters(chosen.node.name, __version__)
     board = live.LiveBoard(on_ended=meters.call_ended)
     words = _words(chosen)
-    parse = _parser(shipped.consent_regions(chosen.consent.regions_file), words)
+    parse = _parser(shipped.consent_regions(chosen.consent.regions_file), words, _traffic(chosen))
     books = Books(database, parse)
     found = await keys.find(chosen, database, signs="calls" in roles)
     folder = promptfiles.PromptFolder(chosen.prompts.dir)
@@ -67,18 +69,27 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     def refusal() -> str | None:
         return node.refusal()
 
+    targets = [dispatcher.TARGET] if chosen.events.jsonl_path is not None else []
+
+    def events_added() -> None:
+        node.events_added()
+
+    lend = leasing.Leasing(database, now_us=_now_us, targets=targets, events_added=events_added)
     routes = router.Router(
         database,
         now=lambda: datetime.now(UTC),
         lookup_seconds=chosen.agi.lookup_seconds,
         want=spoken.want,
         refusal=refusal,
+        visitor_of=attributing.visitor_of,
+        called=lend.called,
     )
 
     def in_force(routing_book: book.Book) -> None:
         books.use(routing_book)
         routes.use(routing_book)
         spoken.use(routing_book)
+        lend.use(routing_book)
         if books.wants_recording and found.recording_ring is None:
             _log.error("the routing asks for recording, and nothing can be recorded", reason=found.problem or NO_RING)
 
@@ -91,7 +102,9 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     )
     await follower.follow()
     node = Node(chosen, database, books, board, meters, follower, found)
-    targets = [dispatcher.TARGET] if chosen.events.jsonl_path is not None else []
+    if "calls" in roles or "web" in roles:
+        # Both need it: who answers calls keeps a called number from being lent.
+        node.leasing = lend
     if "calls" in roles:
         node.prompter = spoken
         node.recorder = await _recorder(node, folder, stack, targets)
@@ -106,8 +119,18 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         )
     if "worker" in roles and chosen.recording.command:
         node.analyser = _analyser(node, stack, targets)
+    if "worker" in roles:
+        node.attributing = attributing.Attributing(
+            database,
+            book_of=books.of,
+            now_us=_now_us,
+            targets=targets,
+            events_added=events_added,
+            changed=board.publish,
+        )
     if "web" in roles:
         await _start_web(node, stack)
+        await _start_public(node, stack)
     meters.watch(checks.readings(node))
     return node
 
@@ -224,15 +247,25 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
     await web.TCPSite(node.web_runner, chosen.web.admin_host, chosen.web.admin_port).start()
 
 
+async def _start_public(node: Node, stack: AsyncExitStack) -> None:
+    chosen = node.settings.web
+    if chosen.port:
+        node.public = public.PublicListener(public.application(), chosen.host, chosen.port)
+        stack.push_async_callback(node.public.close)
+        await node.public.open()
+
+
 def _limits(in_force: settings.Settings) -> auth.Limits:
     limits = in_force.limits
     return auth.Limits(limits.login_per_minute, limits.api_per_minute, limits.live_clients)
 
 
-def _parser(consent_regions: regions.RegionTable, words: prompts.Catalogue) -> planner.Parse:
+def _parser(
+    consent_regions: regions.RegionTable, words: prompts.Catalogue, traffic: traffictables.Tables
+) -> planner.Parse:
     def parse(text: str, revision: int) -> book.Book:
         try:
-            return routingfile.parse(text, revision, consent_regions=consent_regions, words=words)
+            return routingfile.parse(text, revision, consent_regions=consent_regions, words=words, traffic=traffic)
         except routingfile.RoutingErrors as error:
             raise ValueError(str(error)) from error
 
@@ -246,6 +279,15 @@ def _words(chosen: settings.Settings) -> prompts.Catalogue:
     except (shipped.BadCatalogue, OSError) as error:
         _log.error("own texts of prompts are not used", error=str(error))
         return shipped.catalogue()
+
+
+def _traffic(chosen: settings.Settings) -> traffictables.Tables:
+    """The tables of traffic sources; a broken one of the operator's is left out, since calls must go on."""
+    try:
+        return shipped.traffic(chosen.web.traffic_file)
+    except (traffictables.BadTables, OSError) as error:
+        _log.error("own table of traffic sources is not used", error=str(error))
+        return shipped.traffic()
 
 
 def _engine(chosen: settings.Settings) -> speech.Engine | None:

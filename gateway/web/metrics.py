@@ -56,6 +56,17 @@ class Readings:
     analyses: Results | None = None
     """How the external command ended, since the start: analysed, failed, given_up."""
     analyses_waiting: Reading | None = None
+    numbers_shown: Results | None = None
+    """What pages were told, since the start, by reason."""
+    pools_exhausted: Reading | None = None
+    """Visitors for whom no number was free, since the start."""
+    leases_lost: Reading | None = None
+    """Leases that were gone while their page lived, since the start."""
+    assignments_refused: Reading | None = None
+    """Visitors who could not be given a number in time, since the start."""
+    lending_problem: Reading | None = None
+    attributions_revised: Reading | None = None
+    """Records whose attribution changed when looked at again, since the start."""
 
 
 class _ReadingsCollector(Collector):
@@ -84,6 +95,7 @@ class _ReadingsCollector(Collector):
         return (
             ("recordings_total", "Recordings taken from the spool, by what became of them", readings.recordings),
             ("recording_analyses_total", "Runs of the external command, by how they ended", readings.analyses),
+            ("numbers_shown_total", "Numbers that pages were told, by reason", readings.numbers_shown),
         )
 
     def _table(self) -> tuple[tuple[str, str, Any, Reading | None], ...]:
@@ -121,6 +133,21 @@ class _ReadingsCollector(Collector):
                 "Recordings not yet analysed",
                 GaugeMetricFamily,
                 readings.analyses_waiting,
+            ),
+            ("pools_exhausted_total", "Visitors without a free number", CounterMetricFamily, readings.pools_exhausted),
+            ("leases_lost_total", "Leases gone while their page lived", CounterMetricFamily, readings.leases_lost),
+            (
+                "assignments_refused_total",
+                "Visitors not given a number in time",
+                CounterMetricFamily,
+                readings.assignments_refused,
+            ),
+            ("lending_problem", "1 when numbers cannot be lent", GaugeMetricFamily, readings.lending_problem),
+            (
+                "attributions_revised_total",
+                "Records whose attribution changed later",
+                CounterMetricFamily,
+                readings.attributions_revised,
             ),
         )
 

@@ -114,7 +114,7 @@ class Operator:
 
     async def _track(self, now_us: int, signer: signatures.Signer | None, ring: keyring.KeyRing | None) -> None:
         async def book_of(_: int | None) -> book.Book | None:
-            return await context.book_in_force(database)
+            return await context.book_in_force(database, context.settings(self.config))
 
         async def nothing_known() -> tracker.Alive | None:
             return None

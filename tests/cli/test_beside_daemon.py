@@ -19,7 +19,7 @@ def running(operator: Operator, unused_port: int) -> Iterator[Operator]:
     """A daemon with all roles and without AMI, ready."""
     operator.apply()
     text = operator.config.read_text().replace("[ami]", "[ami]\nenabled = false")
-    operator.config.write_text(f"{text}[agi]\nport = 0\n[web]\nadmin_port = {unused_port}\n")
+    operator.config.write_text(f"{text}[agi]\nport = 0\n[web]\nport = 0\nadmin_port = {unused_port}\n")
     daemon = subprocess.Popen(
         [sys.executable, "-m", "gateway", "run"],
         cwd=ROOT,

@@ -17,7 +17,7 @@ import pytest
 
 from gateway.cli import app, tokens
 from gateway.web import auth
-from tests.cli.conftest import ROOT, Operator
+from tests.cli.conftest import ROOT, ROUTING, Operator
 
 
 def _dialmark(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +41,34 @@ def test_check_tells_all_errors_at_once(operator: Operator) -> None:
     for expected in (":2: agi.port", ":3: agi.baklog", "Did you mean 'backlog'?", "amy", "database.url"):
         assert expected in said.out
     assert "4 errors" in said.err
+
+
+def test_check_reads_the_operators_own_files_too(operator: Operator) -> None:
+    """R108: a table of traffic sources with errors is named line by line, and no routing is read by half of it."""
+    table, gone = operator.folder / "own.csv", operator.folder / "gone.mmdb"
+    table.write_text("kind,match,name,medium,detail\nclick_id,Bad Id,x,paid_search,64\nnothing,y,x,,\n")
+    settings = f'[web]\ntraffic_file = "{table}"\nplaces_file = "{gone}"\n'
+    operator.config.write_text(operator.config.read_text() + settings)
+    said = operator("check", code=1)
+    assert "3 errors" in said.err
+    for expected in (f"{table}: web.traffic_file: own.csv: line 2", "line 3", f"{gone}: web.places_file: cannot"):
+        assert expected in said.out
+    operator.routing.write_text(ROUTING)
+    assert "own.csv: line 2" in operator("apply", operator.routing, code=1).err
+
+
+def test_a_routing_is_read_with_the_operators_own_tables(operator: Operator) -> None:
+    """R108: a click id that only the own table has may stand in a rule, in every command that reads the book."""
+    rule = '[[source.visits]]\nclick_ids = ["houseid"]\n\n[[route]]'
+    operator.routing.write_text(ROUTING.replace("[[route]]", rule, 1))
+    assert "houseid" in operator("apply", operator.routing, code=1).err
+    table = operator.folder / "own.csv"
+    table.write_text("kind,match,name,medium,detail\nclick_id,houseid,house,paid_search,64\n")
+    operator.config.write_text(f'{operator.config.read_text()}[web]\ntraffic_file = "{table}"\n')
+    operator("apply", operator.routing)
+    operator("explain", "+74990000001")
+    operator("numbers", "list")
+    operator("apply", operator.routing)
 
 
 def test_effective_settings_hide_secrets(operator: Operator) -> None:

@@ -37,7 +37,7 @@ class Site:
     def __init__(self, folder: Path, database_url: str) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.agi, self.admin = ports.free_port(), ports.free_port()
+        self.agi, self.admin, self.public = (ports.free_port() for _ in range(3))
         self.spool, self.vault, self.keys = folder / "spool", folder / "vault", folder / "vault.keys"
         self.signing_key = folder / "receipts.key"
         self.said: list[str] = []
@@ -52,7 +52,7 @@ class Site:
             "asterisk": {"journal_dir": f"{folder}/cel", "generated_dir": f"{folder}/generated"},
             "ami": {"enabled": False},
             "agi": {"port": self.agi},
-            "web": {"admin_port": self.admin},
+            "web": {"port": self.public, "admin_port": self.admin},
             "journal": {"ballast_bytes": 0, "batch_milliseconds": 10},
             "events": {"jsonl_path": f"{folder}/events.jsonl"},
             "caller": {"region": False},
