@@ -23,7 +23,7 @@ from gateway.core import book, displayrules, events, leaks, pool, poolmath, reco
 from gateway.core.displayrules import Consent, Reason
 from gateway.services import arrivals, lawfitting
 from gateway.services.arrivals import Answer, Arrival, Show
-from gateway.store import attributions, leases, outbox, visits
+from gateway.store import attributions, leases, outbox, overflows, visits
 
 log = structlog.get_logger()
 
@@ -376,6 +376,12 @@ class Leasing:
             return {}
         asks = [leases.Ask(key, found[place].person.visitor_id, self._new_id(), now_us) for place, key in wanted]
         answers = await leases.grant(tx, asks, self._terms)
+        short = Counter(
+            key
+            for (place, key), answer in zip(wanted, answers, strict=True)
+            if isinstance(answer, pool.Exhausted) and found[place].visit.pages == 1
+        )
+        await overflows.add(tx, short, now_us)
         for key, answer in {key: answer for (_, key), answer in zip(wanted, answers, strict=True)}.items():
             if isinstance(answer, pool.Exhausted):
                 await self._alarm(tx, key, answer, now_us)
@@ -413,8 +419,8 @@ class Leasing:
         await self._tell(tx, EXHAUSTED, key, body, now_us)
 
     async def _demand(self, tx: store.Transaction, key: str, now_us: int) -> poolmath.Demand:
-        """Of the busiest of the last 24 hours, overflow included as what it would have taken."""
-        arrivals_per_minute = await attributions.busiest_hour(tx, key, now_us - DAY_US, now_us) / 60
+        """Of the busiest of the last 24 hours, with the visits that were shown the overflow number."""
+        arrivals_per_minute = await overflows.busiest_hour(tx, key, now_us - DAY_US, now_us) / 60
         stay = await visits.mean_stay_seconds(tx, self._web().pools[key].site, now_us - STAY_DAYS * DAY_US, now_us)
         freeze = self._terms[key].freeze_seconds if key in self._terms else pool.Freeze().fixed_seconds
         stay_minutes = (stay if stay is not None else pool.UNKNOWN_STAY_SECONDS) / 60

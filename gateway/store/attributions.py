@@ -7,17 +7,16 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from gateway import store
 from gateway.core import leaks, matching, visitors
 from gateway.core.attribution import Method
 from gateway.store import poolschema, schema, statements
 
-_ATTRIBUTIONS, _LEASES, _CALLS = poolschema.attributions, poolschema.leases, schema.calls
+_ATTRIBUTIONS, _CALLS = poolschema.attributions, schema.calls
 
 SECOND_US = 1_000_000
-HOUR_US = 3_600 * SECOND_US
 MAX_LINKS = 1_000
 
 
@@ -126,18 +125,6 @@ async def latest(
     )
     rows = await connection.execute(query.order_by(table.c.at_us.desc(), table.c.call_id).limit(limit))
     return [(row.number, row.at_us) for row in rows]
-
-
-async def busiest_hour(connection: store.Connection, pool: str, since_us: int, until_us: int) -> int:
-    """Leases that began in the busiest hour of the time."""
-    hour = _LEASES.c.issued_us - _LEASES.c.issued_us % HOUR_US
-    counted = (
-        select(func.count().label("begun"))
-        .where(_LEASES.c.pool == pool, _LEASES.c.issued_us >= since_us, _LEASES.c.issued_us < until_us)
-        .group_by(hour)
-        .subquery()
-    )
-    return int((await connection.execute(select(func.coalesce(func.max(counted.c.begun), 0)))).scalar_one())
 
 
 async def forget(tx: store.Transaction, call_ids: Collection[str], pseudonym: str | None) -> list[str]:

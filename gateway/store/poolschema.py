@@ -166,6 +166,15 @@ pool_states = Table(
     Column("leaked", PlainText, nullable=False, info=impersonal("our numbers that were told as leaked")),
 )
 
+pool_overflows = Table(
+    "pool_overflows",
+    metadata,
+    Column("pool", PlainText, primary_key=True),
+    Column("hour_us", BigInteger, primary_key=True, autoincrement=False, comment="beginning of the hour"),
+    Column("visits", Integer, nullable=False, comment="that began without a number of the pool"),
+    sqlite_with_rowid=False,
+)
+
 web_checks = Table(
     "web_checks",
     metadata,

@@ -14,7 +14,7 @@ from sqlalchemy import Row, bindparam, delete, func, select, text, update
 
 from gateway import store
 from gateway.core import erasure, matching, touches, traffic
-from gateway.store import poolschema, statements
+from gateway.store import overflows, poolschema, statements
 
 _VISITORS, _VISITS, _PAGES = poolschema.visitors, poolschema.visits, poolschema.page_views
 _CLICKS, _LEASES, _SLOTS = poolschema.clicks, poolschema.leases, poolschema.pool_numbers
@@ -278,6 +278,7 @@ async def prune(tx: store.Transaction, before_us: int) -> int:
     await tx.execute(delete(_CLICKS).where(_CLICKS.c.at_us < before_us))
     await tx.execute(delete(_ATTRIBUTIONS).where(_ATTRIBUTIONS.c.at_us < before_us))
     await tx.execute(delete(_LEASES).where(_LEASES.c.issued_us < before_us, _LEASES.c.gone_us < before_us))
+    await overflows.prune(tx, before_us)
     return gone
 
 

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from gateway import store
+from gateway.core import poolmath
 from gateway.core.displayrules import Consent
 from gateway.services import arrivals, leasing
-from gateway.store import leases, visits
+from gateway.store import leases, overflows, visits
 from tests.services.clinic import FIRST, OVERFLOW, PRINTED, ROUTING, SECOND_NUMBER, Clinic, number, reason, routing_book
 from tests.services.outages import out_of_reach
 
@@ -39,6 +40,25 @@ async def test_visitors_get_numbers_and_the_rest_the_overflow_number(clinic: Cli
     await clinic.open()
     assert len(await clinic.events(leasing.EXHAUSTED)) == 1
     assert clinic.leasing.counts.exhausted["moscow"] == 3
+
+
+async def test_the_size_that_would_do_counts_those_who_found_no_number(clinic: Clinic) -> None:
+    """R101: two numbers never begin more than two leases at once, however many visitors want one."""
+    asked = arrivals.Arrival("clinic", "https://clinic.example/")
+    answers = await clinic.open_all(*[asked] * 600)
+    assert [number(one) for one in answers].count(OVERFLOW) == 598
+    await clinic.open(answers[-1].visitor_id, "https://clinic.example/prices")
+    clinic.later(3_700)
+    await clinic.open_all(*[asked] * 3)
+    told = await clinic.events(leasing.EXHAUSTED)
+    # Ten visits a minute that saw one page: no time on site, the least freeze.
+    assert told[-1]["would_do"] == poolmath.numbers_needed(10 * 1.0) == 18
+    async with clinic.database.read() as connection:
+        assert await overflows.counts(connection, 0, clinic.now_us) == {"moscow": 599}, "visits, not pages"
+        assert await overflows.counts(connection, clinic.now_us, clinic.now_us + 1) == {"moscow": 1}
+    async with clinic.database.begin() as tx:
+        await overflows.prune(tx, clinic.now_us - 3_600 * 1_000_000)
+        assert await overflows.counts(tx, 0, clinic.now_us) == {"moscow": 1}
 
 
 async def test_pages_that_come_together_share_a_commit(clinic: Clinic) -> None:

@@ -155,6 +155,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pool", name=op.f("pk_pool_states")),
     )
     op.create_table(
+        "pool_overflows",
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("hour_us", sa.BigInteger(), autoincrement=False, nullable=False, comment="beginning of the hour"),
+        sa.Column("visits", sa.Integer(), nullable=False, comment="that began without a number of the pool"),
+        sa.PrimaryKeyConstraint("pool", "hour_us", name=op.f("pk_pool_overflows")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "web_checks",
         sa.Column("digest", sa.Text(), nullable=False, comment="SHA-256 of the pass of a running `verify --web`"),
         sa.Column("expires_us", sa.BigInteger(), nullable=False),
