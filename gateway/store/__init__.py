@@ -32,7 +32,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.store import engines, schema
-from gateway.store import poolschema as poolschema  # here, so that `schema.metadata` has all tables
+from gateway.store import outgoingschema as outgoingschema  # here, so that `schema.metadata` has all tables
+from gateway.store import poolschema as poolschema
 from gateway.store.errors import (
     StoreDamaged,
     StoreError,

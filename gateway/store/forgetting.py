@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, func, or_, select, text, update
 
 from gateway import store
 from gateway.core import erasure
-from gateway.store import attributions, calls, keyring, leases, recordings, schema, statements, visits
+from gateway.store import attributions, calls, keyring, leases, recordings, schema, statements, targets, visits
 
 ERASURE = "erasure"
 RETENTION = "retention"
@@ -211,6 +211,7 @@ async def _forget_events(tx: store.Transaction, call_ids: Sequence[str], pseudon
         await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
     said = _DELIVERIES.c.call_id.in_(call_ids) & _DELIVERIES.c.last_error.is_not(None)
     await tx.execute(update(_DELIVERIES).where(said).values(last_error=None))
+    await targets.forget(tx, call_ids)
 
 
 async def _forget_talk(tx: store.Transaction, call_ids: Sequence[str]) -> None:

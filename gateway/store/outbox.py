@@ -16,11 +16,12 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, case, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from gateway import store
+from gateway.core import receivers
 from gateway.store import schema, statements
 
 MAX_ERROR_LENGTH = 500
@@ -51,6 +52,8 @@ class Delivery:
     attempts: int
     """This one included."""
     claim: str
+    is_unsure: bool = False
+    """An earlier attempt ended without a word, by a crash: what it sent may have arrived."""
 
 
 _EVENTS = schema.events
@@ -86,30 +89,36 @@ async def _postpone_younger(tx: store.Transaction, delivery: Delivery, until_us:
     await tx.execute(update(_DELIVERIES).where(younger).values(due_us=until_us))
 
 
+def _pending(seq: int, target: str, call_id: str | None, due_us: int) -> dict[str, Any]:
+    return {"seq": seq, "target": target, "call_id": call_id, "state": "pending", "due_us": due_us, "attempts": 0}
+
+
 @cache
-def _insert_events(dialect: str) -> ReturningInsert[tuple[int, str | None, int]]:
+def _insert_events(dialect: str) -> ReturningInsert[tuple[int, str | None, int, str]]:
     statement = sqlite.insert(_EVENTS) if dialect == "sqlite" else postgresql.insert(_EVENTS)
     return statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(
-        _EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.created_us
+        _EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.created_us, _EVENTS.c.type
     )
 
 
 async def add(tx: store.Transaction, events: Sequence[Event], targets: Collection[str]) -> int:
     """Writes events with a delivery to each target; events already there are left alone. Returns how many were new.
 
-    Order in `events` is the order of delivery. `targets` are names like `jsonl` or `webhook:crm`; may be empty.
+    Order in `events` is the order of delivery. `targets` are names like `jsonl` or `webhook:crm`; may be empty. Those
+    of `receivers.Subscriptions` get only what they want.
     """
-    new: list[tuple[int, str | None, int]] = []
+    new: list[tuple[int, str | None, int, str]] = []
     for chunk in statements.chunks(events):
         inserted = await tx.execute(
             _insert_events(tx.dialect.name),
             [{name: getattr(event, name) for name in _EVENT_FIELDS} for event in chunk],
         )
-        new += [(row.seq, row.call_id, row.created_us) for row in inserted]
+        new += [(row.seq, row.call_id, row.created_us, row.type) for row in inserted]
+    everyone = sorted(set(targets))
     deliveries = [
-        {"seq": seq, "target": target, "call_id": call_id, "state": "pending", "due_us": created_us, "attempts": 0}
-        for seq, call_id, created_us in new
-        for target in sorted(set(targets))
+        _pending(seq, target, call_id, created_us)
+        for seq, call_id, created_us, event_type in new
+        for target in (targets.takers(event_type) if isinstance(targets, receivers.Subscriptions) else everyone)
     ]
     if deliveries:
         await tx.execute(_DELIVERIES.insert(), deliveries)
@@ -126,7 +135,13 @@ _WAITS_FOR_OLDER = exists().where(
 )
 _IS_DUE = (_DELIVERIES.c.target == bindparam("of_target"), _DELIVERIES.c.due_us <= bindparam("now_us"))
 _ALL_DUE = (
-    select(_DELIVERIES.c.seq, _DELIVERIES.c.attempts, *(_EVENTS.c[name] for name in _EVENT_FIELDS))
+    select(
+        _DELIVERIES.c.seq,
+        _DELIVERIES.c.attempts,
+        # Claimed, and its lease is over: nobody knows how far that attempt came.
+        or_(_DELIVERIES.c.is_unsure, _DELIVERIES.c.state == "claimed").label("is_unsure"),
+        *(_EVENTS.c[name] for name in _EVENT_FIELDS),
+    )
     .join(_EVENTS, _EVENTS.c.seq == _DELIVERIES.c.seq)
     .where(*_IS_DUE)
     .order_by(_DELIVERIES.c.seq)
@@ -144,6 +159,7 @@ _TAKE = (
         _DELIVERIES.c.seq.in_(bindparam("seqs", expanding=True)),
     )
     .values(
+        is_unsure=case((_DELIVERIES.c.state == "claimed", True), else_=_DELIVERIES.c.is_unsure),
         state="claimed",
         due_us=bindparam("lease_end_us"),
         claim=bindparam("by"),
@@ -175,7 +191,7 @@ async def claim(
     claim = str(uuid4())
     taken = {"of_target": target, "seqs": [row.seq for row in rows], "lease_end_us": now_us + lease_us, "by": claim}
     await tx.execute(_TAKE, taken)
-    return [Delivery(_event(row), row.seq, target, row.attempts + 1, claim) for row in rows]
+    return [Delivery(_event(row), row.seq, target, row.attempts + 1, claim, bool(row.is_unsure)) for row in rows]
 
 
 async def extend(tx: store.Transaction, delivery: Delivery, *, until_us: int) -> bool:
@@ -195,18 +211,115 @@ async def settle(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_u
     return settled
 
 
-async def fail(tx: store.Transaction, delivery: Delivery, *, error: str, now_us: int, next_at_us: int | None) -> bool:
+async def fail(
+    tx: store.Transaction,
+    delivery: Delivery,
+    *,
+    error: str,
+    now_us: int,
+    next_at_us: int | None,
+    counts: bool = True,
+) -> bool:
     """Gives a claim back to be tried again at `next_at_us`, or for good with None (dead letter). False: claim lost.
 
-    `error` is kept for people, cut to 500 characters.
+    `error` is kept for people, cut to 500 characters. An attempt that does not count leaves their number as it was.
     """
     change: dict[str, Any] = {"claim": None, "last_error": error[:MAX_ERROR_LENGTH], "due_us": next_at_us}
     change |= {"state": "dead", "settled_us": now_us} if next_at_us is None else {"state": "pending"}
+    if not counts:
+        change["attempts"] = _DELIVERIES.c.attempts - 1
     if (await tx.execute(update(_DELIVERIES).where(_is_held(delivery)).values(change))).rowcount == 0:
         return False
     if next_at_us is not None and delivery.event.call_id is not None:
         await _postpone_younger(tx, delivery, next_at_us)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which events to send again. Times are `created_us`; None asks nothing. Nothing set at all: every event."""
+
+    event_ids: tuple[str, ...] | None = None
+    call_id: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    types: tuple[str, ...] = receivers.ALL
+
+    def where(self) -> list[ColumnElement[bool]]:
+        """Conditions on events."""
+        found: list[ColumnElement[bool]] = []
+        if self.event_ids is not None:
+            found.append(_EVENTS.c.event_id.in_(self.event_ids))
+        if self.call_id is not None:
+            found.append(_EVENTS.c.call_id == self.call_id)
+        if self.since_us is not None:
+            found.append(_EVENTS.c.created_us >= self.since_us)
+        if self.until_us is not None:
+            found.append(_EVENTS.c.created_us < self.until_us)
+        return found
+
+
+async def replay(tx: store.Transaction, target: str, chosen: Chosen, *, now_us: int, only_dead: bool = False) -> int:
+    """Has events sent to a target again, with the ids they had, from the first attempt on; returns how many.
+
+    Those that the target never got are added; those that are on their way are left alone. `only_dead`: no others than
+    its dead letters.
+    """
+    query = select(_EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.type, _DELIVERIES.c.due_us, _DELIVERIES.c.state).join(
+        _DELIVERIES,
+        (_DELIVERIES.c.seq == _EVENTS.c.seq) & (_DELIVERIES.c.target == target),
+        isouter=not only_dead,
+    )
+    rows = (await tx.execute(query.where(*chosen.where()).order_by(_EVENTS.c.seq))).all()
+    rows = [
+        row
+        for row in rows
+        if row.due_us is None and receivers.wants(chosen.types, row.type) and (row.state == "dead" or not only_dead)
+    ]
+    known = [row.seq for row in rows if row.state is not None]
+    fresh = [_pending(row.seq, target, row.call_id, now_us) for row in rows if row.state is None]
+    again = {"state": "pending", "due_us": now_us, "attempts": 0, "claim": None, "settled_us": None}
+    for chunk in statements.chunks(known):
+        place = (_DELIVERIES.c.target == target) & _DELIVERIES.c.seq.in_(chunk)
+        await tx.execute(update(_DELIVERIES).where(place).values(again))
+    for piece in statements.chunks(fresh):
+        await tx.execute(_DELIVERIES.insert(), piece)
+    return len(rows)
+
+
+async def hurry(tx: store.Transaction, target: str, *, now_us: int) -> int:
+    """Makes due at once what waits for its next attempt at a target; returns how many."""
+    waiting = (_DELIVERIES.c.target == target, _DELIVERIES.c.state == "pending", _DELIVERIES.c.due_us > now_us)
+    return (await tx.execute(update(_DELIVERIES).where(*waiting).values(due_us=now_us))).rowcount
+
+
+async def bury(
+    tx: store.Transaction, *, before_us: int, known: Collection[str], off: Collection[str], now_us: int
+) -> int:
+    """Makes dead letters of what was written before `before_us` for targets that are not known any more, or switched
+    off: kept for ever, it would fill the database. Returns how many."""
+    old = select(_EVENTS.c.seq).where(_EVENTS.c.created_us < before_us)
+    nobody = or_(_DELIVERIES.c.target.not_in(sorted(known)), _DELIVERIES.c.target.in_(sorted(off)))
+    waits = (_DELIVERIES.c.due_us.is_not(None), _DELIVERIES.c.seq.in_(old), nobody)
+    change = {"state": "dead", "due_us": None, "claim": None, "settled_us": now_us, "last_error": "never taken"}
+    return (await tx.execute(update(_DELIVERIES).where(*waits).values(change))).rowcount
+
+
+async def next_due(connection: store.Connection, target: str) -> int | None:
+    """When the next delivery of a target is due, in µs; None while nothing waits."""
+    query = select(func.min(_DELIVERIES.c.due_us)).where(*_unsettled(target))
+    return (await connection.execute(query)).scalar()
+
+
+async def counts(connection: store.Connection) -> dict[str, tuple[int, int]]:
+    """By target, how many deliveries wait and how many are dead letters."""
+    found: dict[str, tuple[int, int]] = {}
+    for place, condition in enumerate((_DELIVERIES.c.due_us.is_not(None), _DELIVERIES.c.state == "dead")):
+        query = select(_DELIVERIES.c.target, func.count()).where(condition).group_by(_DELIVERIES.c.target)
+        for target, number in await connection.execute(query):
+            known = found.get(target, (0, 0))
+            found[target] = (number, known[1]) if place == 0 else (known[0], number)
+    return found
 
 
 async def pending_count(connection: store.Connection, target: str | None = None) -> int:

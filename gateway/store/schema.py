@@ -24,12 +24,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """Revision of the newest migration: lets a start see without alembic that there is nothing to do."""
 
 metadata = MetaData(
@@ -272,6 +273,7 @@ deliveries = Table(
     Column("claim", PlainText),
     Column("settled_us", BigInteger),
     Column("last_error", PlainText, info=personal("answer of the receiver, may repeat what it was sent")),
+    Column("is_unsure", Boolean, nullable=False, server_default=false(), comment="an attempt ended without a word"),
     Index(
         "ix_deliveries_due",
         "target",
@@ -287,6 +289,12 @@ deliveries = Table(
         "seq",
         sqlite_where=text("due_us IS NOT NULL"),
         postgresql_where=text("due_us IS NOT NULL"),
+    ),
+    Index(
+        "ix_deliveries_dead",
+        "target",
+        sqlite_where=text("state = 'dead'"),
+        postgresql_where=text("state = 'dead'"),
     ),
     sqlite_with_rowid=False,
 )

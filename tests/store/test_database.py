@@ -56,6 +56,7 @@ async def test_the_partial_indexes_are_partial_on_both_engines(database: store.D
             "ix_attempts_talked",
             "ix_deliveries_due",
             "ix_deliveries_call",
+            "ix_deliveries_dead",
             "ix_attributions_due",
         }
 

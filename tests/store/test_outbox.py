@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from gateway import store
+from gateway.core import receivers
 from gateway.store import outbox
 from tests.store import examples, other_process
 from tests.store.examples import NOON, SECOND, event
@@ -182,3 +183,102 @@ async def test_two_processes_deliver_each_event_once(database: store.Database, d
     counted = Counter(got[0] + got[1])
     assert len(counted) == 60
     assert set(counted.values()) == {1}
+
+
+# -- sending again ---------------------------------------------------------------------------------------------------
+
+
+async def replay(database: store.Database, *, target: str = "jsonl", only_dead: bool = False, **chosen: object) -> int:
+    async with database.begin() as tx:
+        which = outbox.Chosen(**chosen)  # type: ignore[arg-type]  # the test says which
+        return await outbox.replay(tx, target, which, now_us=NOW, only_dead=only_dead)
+
+
+async def test_replay_by_id_time_call_and_type_keeps_the_ids(database: store.Database) -> None:
+    await add(database, *(event(number) for number in range(1, 6)))
+    await settle(database, *await claim(database))
+    assert await claim(database) == []
+    assert await replay(database, event_ids=(event(2).event_id,)) == 1
+    assert await replay(database, call_id=event(4).call_id) == 1
+    (two, four) = await claim(database)
+    assert (two.event, two.attempts, four.event) == (event(2), 1, event(4))
+    await settle(database, two, four)
+    assert await replay(database, since_us=event(2).created_us, until_us=event(4).created_us) == 2
+    assert await replay(database, types=("ticket.*",)) == 0
+    assert ids(await claim(database)) == [event(2).event_id, event(3).event_id]
+
+
+async def test_replay_adds_what_a_new_target_never_got(database: store.Database) -> None:
+    await add(database, event(1), event(2))
+    assert await replay(database, target="webhook:new") == 2
+    assert await replay(database, target="webhook:new") == 0
+    assert ids(await claim(database, target="webhook:new")) == ids(await claim(database))
+
+
+async def test_replay_leaves_alone_what_is_on_its_way(database: store.Database) -> None:
+    await add(database, event(1))
+    await claim(database)
+    assert await replay(database) == 0
+
+
+async def test_replay_of_the_dead_only(database: store.Database) -> None:
+    await add(database, event(1), event(2))
+    first, second = await claim(database)
+    await settle(database, first)
+    await fail(database, second, None)
+    async with database.read() as connection:
+        assert await outbox.counts(connection) == {"jsonl": (0, 1)}
+    assert await replay(database, only_dead=True) == 1
+    assert await replay(database, target="webhook:new", only_dead=True) == 0
+    (again,) = await claim(database)
+    assert (again.event, again.attempts) == (event(2), 1)
+
+
+async def test_a_receiver_that_is_back_gets_what_waits(database: store.Database) -> None:
+    await add(database, event(1), event(2))
+    first, second = await claim(database)
+    await fail(database, first, NOW + 900 * SECOND)
+    async with database.begin() as tx:
+        assert await outbox.hurry(tx, "jsonl", now_us=NOW) == 1
+    assert ids(await claim(database)) == [event(1).event_id]
+    del second
+
+
+async def test_an_attempt_that_does_not_count(database: store.Database) -> None:
+    await add(database, event(1))
+    (first,) = await claim(database)
+    async with database.begin() as tx:
+        assert await outbox.fail(tx, first, error="", now_us=NOW, next_at_us=NOW, counts=False)
+    (again,) = await claim(database)
+    assert (again.attempts, again.is_unsure) == (1, False)
+
+
+async def test_an_attempt_that_ended_without_a_word_is_known_for_good(database: store.Database) -> None:
+    """What a service cannot recognise must not be asked of it twice after a crash."""
+    await add(database, event(1))
+    await claim(database)
+    (second,) = await claim(database, NOW + LEASE)
+    assert second.is_unsure
+    await fail(database, second, NOW + LEASE)
+    (third,) = await claim(database, NOW + LEASE)
+    assert third.is_unsure
+
+
+async def test_what_nobody_takes_is_given_up(database: store.Database) -> None:
+    """A target that left the routing file must not keep its events for ever."""
+    await add(database, event(1), event(9), targets=("jsonl", "webhook:gone", "webhook:off"))
+    async with database.begin() as tx:
+        buried = await outbox.bury(
+            tx, before_us=event(5).created_us, known=("jsonl", "webhook:off"), off=("webhook:off",), now_us=NOW
+        )
+        assert buried == 2
+        assert await outbox.counts(tx) == {"jsonl": (2, 0), "webhook:gone": (1, 1), "webhook:off": (1, 1)}
+
+
+async def test_each_target_gets_what_it_wants(database: store.Database) -> None:
+    subscribed = receivers.Subscriptions({"jsonl": ("*",)})
+    subscribed.use({"webhook:crm": ("call.missed", "ticket.*")})
+    async with database.begin() as tx:
+        await outbox.add(tx, [event(1), event(2, type="call.missed"), event(3, type="ticket.opened")], subscribed)
+    assert len(await claim(database)) == 3
+    assert ids(await claim(database, target="webhook:crm")) == [event(2).event_id, event(3).event_id]

@@ -1,0 +1,143 @@
+"""The targets of events: whether one is in use, what it was sent last, what a service knows a call by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from gateway import store
+from gateway.store import outgoingschema, statements
+
+KEPT = 100
+"""Deliveries of a target that can be looked at."""
+MAX_TEXT = 16_000
+"""Characters of a request or an answer that are kept."""
+
+_STATES, _LOG, _FACTS = outgoingschema.target_states, outgoingschema.delivery_log, outgoingschema.delivery_facts
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a target is. Times in µs, None: not so."""
+
+    target: str
+    off_us: int | None = None
+    off_reason: str | None = None
+    failing_us: int | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One attempt, with what was sent and what came back."""
+
+    target: str
+    event_id: str
+    type: str
+    call_id: str | None
+    attempt: int
+    at_us: int
+    took_us: int
+    state: str
+    """As `adapters.State`."""
+    note: str = ""
+    request: str = ""
+    response: str = ""
+    status: int | None = None
+    is_test: bool = False
+    log_id: int = 0
+    """Grows; given by the store."""
+
+
+_LOG_FIELDS = tuple(column.name for column in _LOG.columns if column.name != "log_id")
+
+
+async def states(connection: store.Connection) -> dict[str, State]:
+    """Of all targets that ever failed or were switched off."""
+    return {row.target: State(*row) for row in await connection.execute(select(*_STATES.c))}
+
+
+async def state(connection: store.Connection, target: str) -> State:
+    """Of one target; one that nothing is known of is in use and well."""
+    row = (await connection.execute(select(*_STATES.c).where(_STATES.c.target == target))).first()
+    return State(target) if row is None else State(*row)
+
+
+async def save(tx: store.Transaction, changed: State) -> None:
+    """Writes the state of a target."""
+    values = {
+        "target": changed.target,
+        "off_us": changed.off_us,
+        "off_reason": changed.off_reason,
+        "failing_us": changed.failing_us,
+        "last_error": changed.last_error,
+    }
+    await statements.upsert(tx, _STATES, [values])
+
+
+async def switch_on(tx: store.Transaction, target: str) -> bool:
+    """Lets it have events again. False: it was not switched off."""
+    off = (_STATES.c.target == target, _STATES.c.off_us.is_not(None))
+    change = {"off_us": None, "off_reason": None, "failing_us": None}
+    return (await tx.execute(update(_STATES).where(*off).values(change))).rowcount == 1
+
+
+async def log(tx: store.Transaction, attempts: Sequence[Logged]) -> None:
+    """Notes attempts, and lets go of those that are no longer among the last of their target."""
+    if not attempts:
+        return
+    rows: list[dict[str, Any]] = [{name: getattr(one, name) for name in _LOG_FIELDS} for one in attempts]
+    for row in rows:
+        row["request"], row["response"] = row["request"][:MAX_TEXT], row["response"][:MAX_TEXT]
+    await tx.execute(_LOG.insert(), rows)
+    for target in sorted({one.target for one in attempts}):
+        newest = select(_LOG.c.log_id).where(_LOG.c.target == target).order_by(_LOG.c.log_id.desc())
+        oldest = newest.offset(KEPT - 1).limit(1).scalar_subquery()
+        await tx.execute(delete(_LOG).where(_LOG.c.target == target, _LOG.c.log_id < oldest))
+
+
+async def last(connection: store.Connection, target: str | None = None, *, limit: int = KEPT) -> list[Logged]:
+    """The last attempts, of one target or of all, newest first."""
+    query = select(*(_LOG.c[name] for name in _LOG_FIELDS), _LOG.c.log_id).order_by(_LOG.c.log_id.desc()).limit(limit)
+    if target is not None:
+        query = query.where(_LOG.c.target == target)
+    return [Logged(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def facts(connection: store.Connection, target: str, call_ids: Collection[str]) -> dict[str, dict[str, str]]:
+    """What earlier attempts learned at a target, by call."""
+    found: dict[str, dict[str, str]] = {}
+    for chunk in statements.chunks(sorted(call_ids)):
+        query = select(_FACTS).where(_FACTS.c.target == target, _FACTS.c.call_id.in_(chunk))
+        for row in await connection.execute(query):
+            found.setdefault(row.call_id, {})[row.name] = row.value
+    return found
+
+
+async def learn(tx: store.Transaction, call_id: str, target: str, known: Mapping[str, str], *, now_us: int) -> None:
+    """Keeps what an attempt learned; the later wins."""
+    rows = [
+        {"call_id": call_id, "target": target, "name": name, "value": value, "at_us": now_us}
+        for name, value in sorted(known.items())
+    ]
+    await statements.upsert(tx, _FACTS, rows)
+
+
+async def prune(tx: store.Transaction, *, before_us: int) -> int:
+    """Deletes facts that are older: deals of so old a call do not come back. Returns how many."""
+    return (await tx.execute(delete(_FACTS).where(_FACTS.c.at_us < before_us))).rowcount
+
+
+async def forget(tx: store.Transaction, call_ids: Sequence[str]) -> None:
+    """Takes what was sent of these calls out."""
+    for chunk in statements.chunks(call_ids):
+        await tx.execute(delete(_LOG).where(_LOG.c.call_id.in_(chunk)))
+        await tx.execute(delete(_FACTS).where(_FACTS.c.call_id.in_(chunk)))
+
+
+async def logged_count(connection: store.Connection, target: str) -> int:
+    """How many attempts of a target are kept."""
+    return (await connection.execute(select(func.count()).where(_LOG.c.target == target))).scalar_one()
