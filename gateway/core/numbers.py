@@ -123,6 +123,12 @@ def country_of(e164: str) -> str | None:
 
 
 @lru_cache(maxsize=16_384)
+def national_digits(e164: str) -> str:
+    """The digits behind the country code (zeros that belong to them included); all digits when that is not known."""
+    parsed = _parsed(e164, None)
+    return phonenumbers.national_significant_number(parsed) if parsed is not None else e164.lstrip("+")
+
+
 def region_of(e164: str, language: str) -> str | None:
     """City or area of a number with `+` in `language` (`ru`, `en`; English where it lacks), by the number's range.
 

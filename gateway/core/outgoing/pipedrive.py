@@ -1,0 +1,103 @@
+"""Pipedrive: call logs of persons; unknown callers become a person with a lead.
+
+Rules: integrations.md 4.5. A call log has no id of ours: it stands in its note, and a log that may be there is looked
+for among the latest ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from gateway.core.outgoing import crm, talks
+from gateway.core.outgoing.told import SECOND_US
+
+WORLD = "https://api.pipedrive.com"
+PERSON = "person"
+LEAD = "lead"
+"""Key of `known`: the lead that was made for an unknown caller."""
+
+_LATEST = "100"
+
+
+class Pipedrive:
+    """One company."""
+
+    kind = "pipedrive"
+
+    def __init__(self, base_url: str = WORLD) -> None:
+        self.base_url = base_url.rstrip("/") + "/v1"
+
+    def find(self, number: str, fields: Collection[str]) -> talks.Talk[crm.Contact | None]:
+        """By telephone; attributes need a second question."""
+        answer = yield talks.Request("GET", "/persons/search", query={"term": number, "fields": "phone", "limit": "20"})
+        data = talks.expect_object(answer, 200).get("data") or {}
+        people = [one.get("item", {}) for one in data.get("items", [])]
+        person = next((one for one in people if any(crm.same_number(it, number) for it in one.get("phones", ()))), None)
+        if person is None:
+            return None
+        attributes: dict[str, str] = {}
+        if fields:
+            answer = yield talks.Request("GET", f"/persons/{person['id']}")
+            attributes = crm.words(talks.expect_object(answer, 200).get("data") or {}, fields)
+        owner = (person.get("owner") or {}).get("id")
+        return crm.Contact(PERSON, str(person["id"]), person.get("name"), str(owner) if owner else None, attributes)
+
+    def ring(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[None]:
+        """Pipedrive pops nothing for a server; our own card does."""
+        yield from ()
+
+    def create_lead(self, task: crm.Task, known: dict[str, str]) -> talks.Talk[crm.Contact]:
+        """First the person, then the lead of that person; a half of it is gone on with."""
+        name = task.call.caller_name or task.number
+        if crm.HALF not in known:
+            phone = [{"value": task.number, "primary": True, "label": "work"}]
+            answer = yield talks.Request("POST", "/persons", json={"name": name, "phone": phone})
+            known[crm.HALF] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
+        if LEAD not in known:
+            body = {"title": crm.subject(task), "person_id": int(known[crm.HALF])}
+            answer = yield talks.Request("POST", "/leads", json=body)
+            known[LEAD] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
+        return crm.Contact(PERSON, known[crm.HALF], name)
+
+    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str]:
+        """One call log, with the lead that the call made or else the person."""
+        if task.is_retry:
+            there = yield from self._logged(task.call.call_id)
+            if there is not None:
+                return there
+        call = task.call
+        tracking = call.tracking_number or task.number
+        body: dict[str, Any] = {
+            "outcome": task.disposition.pipedrive,
+            "from_phone_number": task.number if call.is_inbound else tracking,
+            "to_phone_number": tracking if call.is_inbound else task.number,
+            "start_time": _date_time(call.started_us),
+            "end_time": _date_time(call.last_us),
+            "duration": str(call.talk_seconds),
+            "subject": crm.subject(task),
+            "note": "<br>".join(escape(line) for line in crm.lines(task)),
+        }
+        if LEAD in known:
+            body["lead_id"] = known[LEAD]
+        elif contact is not None:
+            body["person_id"] = int(contact.id)
+        if task.user is not None:
+            body["user_id"] = int(task.user)
+        answer = yield talks.Request("POST", "/callLogs", json=body)
+        return str(talks.expect_object(answer, 200, 201)["data"]["id"])
+
+    def attach(self, external_id: str, url: str) -> talks.Talk[None]:
+        """Pipedrive takes the sound itself and no address; the link to our page stands in the note."""
+        yield from ()
+
+    def _logged(self, call_id: str) -> talks.Talk[str | None]:
+        answer = yield talks.Request("GET", "/callLogs", query={"limit": _LATEST})
+        logs = talks.expect_object(answer, 200).get("data") or []
+        return next((str(one["id"]) for one in logs if call_id in str(one.get("note"))), None)
+
+
+def _date_time(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us // SECOND_US, UTC).strftime("%Y-%m-%d %H:%M:%S")
