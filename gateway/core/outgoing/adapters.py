@@ -41,7 +41,7 @@ class Attempt:
     visitor: told.Visitor | None = None
     """Who called, if they are known from the web site and have agreed to it."""
     dry_run: bool = False
-    """Nothing is sent: `Settled.request` says what would have been first."""
+    """Nothing is sent or changed: `Settled.request` is what would have been. A CRM is asked who the caller is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,9 @@ class Service(Protocol):
     kind: str
     """`ga4`, `bitrix24`, …"""
     base_url: str
+    per_second: float
+    """Requests that the service bears."""
+    token_style: talks.TokenStyle
     wants: frozenset[str]
     needs_visitor: bool
 
@@ -167,7 +170,8 @@ def failed(refused: talks.Refused, now_us: int, *, known: Mapping[str, str] | No
         case talks.Kind.NEVER:
             return Settled(State.DEAD, refused.reason, known=found)
         case talks.Kind.TOKEN:
-            return Settled(State.FAILED, f"{refused.reason}: the token does not count", None, None, found, "", "", True)
+            note = f"{refused.reason}: the token does not count"
+            return Settled(State.FAILED, note, known=found, needs_attention=True)
         case talks.Kind.LATER:
             wait = refused.retry_after_seconds
             again_us = None if wait is None else now_us + round(wait * talks.SECOND_US)

@@ -21,6 +21,8 @@ class AmoCrm:
     """One account, `https://{sub}.amocrm.ru` or `https://{sub}.kommo.com`."""
 
     kind = "amocrm"
+    per_second = 7.0
+    token_style = talks.TokenStyle.BEARER
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")

@@ -24,6 +24,8 @@ class Bitrix24:
     """One portal. `default_user` of the policy is required: a call must have a user."""
 
     kind = "bitrix24"
+    per_second = 2.0
+    token_style = talks.TokenStyle.BODY
 
     def __init__(self, portal: str, source: str = "CALL") -> None:
         """`portal` is its address, `source` the CRM_SOURCE of its list of sources."""
@@ -103,7 +105,8 @@ class Bitrix24:
 
 
 def _ask(method: str, fields: Mapping[str, Any]) -> talks.Talk[Any]:
-    answer = yield talks.Request("POST", f"/{method}", json=dict(fields))
+    asks_only = method.endswith((".get", ".searchCrmEntities"))
+    answer = yield talks.Request("POST", f"/{method}", json=dict(fields), asks_only=asks_only)
     body = answer.body()
     error = body.get("error") if isinstance(body, dict) else None
     if error in ("expired_token", "invalid_token"):

@@ -90,6 +90,8 @@ class Crm(Protocol):
 
     kind: str
     base_url: str
+    per_second: float
+    token_style: talks.TokenStyle
 
     def find(self, number: str, fields: Collection[str]) -> talks.Talk[Contact | None]:
         """Whose number it is, with these fields of theirs as `attributes`."""
@@ -122,6 +124,8 @@ class CrmService:
         self._policy = policy
         self.kind = crm.kind
         self.base_url = crm.base_url
+        self.per_second = crm.per_second
+        self.token_style = crm.token_style
         self.wants = adapters.CLOSING | {RECORDED} | ({RINGING} if policy.cards else frozenset())
 
     def tell(self, event: Handed, attempt: Attempt) -> talks.Talk[Settled]:

@@ -49,6 +49,8 @@ class Ga4:
     """One data stream."""
 
     kind = "ga4"
+    per_second = 10.0
+    token_style = talks.TokenStyle.BEARER
     wants = CLOSING
     needs_visitor = True
 

@@ -53,6 +53,8 @@ class GoogleAds:
     """One conversion action."""
 
     kind = "google_ads"
+    per_second = 10.0
+    token_style = talks.TokenStyle.BEARER
     wants = CLOSING
     needs_visitor = True
 

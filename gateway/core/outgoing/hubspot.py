@@ -33,6 +33,8 @@ class HubSpot:
     """One portal. The token is a private app's, or OAuth."""
 
     kind = "hubspot"
+    per_second = 10.0
+    token_style = talks.TokenStyle.BEARER
 
     def __init__(self, account: Account | None = None, base_url: str = WORLD) -> None:
         self._account = account or Account()
@@ -44,7 +46,7 @@ class HubSpot:
         groups = [_equals(name, number) for name in _PHONES] + [_equals(name, national) for name in _SEARCHABLE]
         properties = ["firstname", "lastname", "hubspot_owner_id", *_PHONES, *fields]
         asked = {"filterGroups": groups, "properties": properties, "limit": 20}
-        answer = yield talks.Request("POST", "/crm/v3/objects/contacts/search", json=asked)
+        answer = yield talks.Request("POST", "/crm/v3/objects/contacts/search", json=asked, asks_only=True)
         for one in talks.expect_object(answer, 200).get("results", []):
             known = one.get("properties", {})
             if any(crm.same_number(known[name], number) for name in _PHONES if known.get(name)):
@@ -69,7 +71,7 @@ class HubSpot:
         """One call engagement."""
         if task.is_retry:
             asked = {"filterGroups": [_equals("hs_call_external_id", task.call.call_id)], "limit": 1}
-            answer = yield talks.Request("POST", "/crm/v3/objects/calls/search", json=asked)
+            answer = yield talks.Request("POST", "/crm/v3/objects/calls/search", json=asked, asks_only=True)
             there = talks.expect_object(answer, 200).get("results", [])
             if there:
                 return str(there[0]["id"])

@@ -38,6 +38,8 @@ class Meta:
     """One dataset. The access token is the sender's."""
 
     kind = "meta"
+    per_second = 10.0
+    token_style = talks.TokenStyle.BEARER
     wants = CLOSING
     needs_visitor = True
 

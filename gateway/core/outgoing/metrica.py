@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -59,6 +59,8 @@ class Metrica:
     """One counter."""
 
     kind = "metrica"
+    per_second = 5.0
+    token_style = talks.TokenStyle.OAUTH
     wants = adapters.CLOSING
     needs_visitor = True
     batching = Batching(most=5_000, every_us=EVERY_US)
@@ -77,19 +79,23 @@ class Metrica:
         """One step further for each: named, uploaded, or asked for."""
         settled: dict[str, Settled] = {}
         fresh: dict[str, list[_Pair]] = {}
+        begun: list[_Pair] = []
         for event, attempt in events:
             call = told.call(event.data)
             why_not = _why_not(event, call, attempt)
             if why_not is not None:
                 settled[event.event_id] = adapters.skipped(why_not)
-            elif "uploading" not in attempt.known and "batch" not in attempt.known:
+            elif "uploading" in attempt.known or "batch" in attempt.known:
+                begun.append((event, attempt))
+            elif attempt.dry_run:
+                begun.append((event, replace(attempt, known={"batch": event.event_id, "of": "1"})))
+            else:
                 fresh.setdefault(id_of(call, attempt)[0], []).append((event, attempt))
         for pairs in fresh.values():
             settled |= _named(pairs)
-        open_pairs = [(event, attempt) for event, attempt in events if event.event_id not in settled]
-        for pairs in _by(open_pairs, "uploading"):
+        for pairs in _by(begun, "uploading"):
             settled |= yield from self._guarded(pairs, self._asked(pairs))
-        for pairs in _by([one for one in open_pairs if "uploading" not in one[1].known], "batch"):
+        for pairs in _by([one for one in begun if "uploading" not in one[1].known], "batch"):
             settled |= yield from self._guarded(pairs, self._uploaded(pairs))
         return [settled[event.event_id] for event, _ in events]
 

@@ -26,9 +26,12 @@ class Pipedrive:
     """One company."""
 
     kind = "pipedrive"
+    per_second = 5.0
 
-    def __init__(self, base_url: str = WORLD) -> None:
+    def __init__(self, base_url: str = WORLD, *, has_api_token: bool = True) -> None:
+        """`has_api_token`: the token is a user's own, not one of OAuth."""
         self.base_url = base_url.rstrip("/") + "/v1"
+        self.token_style = talks.TokenStyle.API_TOKEN if has_api_token else talks.TokenStyle.BEARER
 
     def find(self, number: str, fields: Collection[str]) -> talks.Talk[crm.Contact | None]:
         """By telephone; attributes need a second question."""

@@ -39,6 +39,8 @@ class Salesforce:
     """One organisation, at its instance's address."""
 
     kind = "salesforce"
+    per_second = 10.0
+    token_style = talks.TokenStyle.BEARER
 
     def __init__(self, base_url: str, account: Account | None = None) -> None:
         self._account = account or Account()

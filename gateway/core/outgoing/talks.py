@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -53,6 +53,12 @@ class Request:
     """False: asked twice it counts twice. Once it may have arrived it is not asked again."""
     authorised: bool = True
     """False: it carries no token."""
+    asks_only: bool = False
+    """It changes nothing, though its method does not say so; a dry run may send it."""
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.asks_only or self.method == "GET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,33 @@ class Response:
             return json_.loads(self.text) if self.text else None
         except ValueError:
             return None
+
+
+class TokenStyle(StrEnum):
+    """Where a request carries its token."""
+
+    BEARER = "bearer"
+    """`Authorization: Bearer …`."""
+    OAUTH = "oauth"
+    """`Authorization: OAuth …` (Yandex)."""
+    API_TOKEN = "api_token"  # noqa: S105 - the name of a style
+    """`x-api-token: …` (Pipedrive's own tokens)."""
+    BODY = "body"
+    """`auth` in the JSON (Bitrix24)."""
+
+
+def with_token(request: Request, token: str, style: TokenStyle) -> Request:
+    """The request as it goes out."""
+    match style:
+        case TokenStyle.BODY:
+            return replace(request, json={**(request.json or {}), "auth": token})
+        case TokenStyle.API_TOKEN:
+            named = {"x-api-token": token}
+        case TokenStyle.OAUTH:
+            named = {"Authorization": f"OAuth {token}"}
+        case TokenStyle.BEARER:
+            named = {"Authorization": f"Bearer {token}"}
+    return replace(request, headers={**request.headers, **named})
 
 
 Talk: TypeAlias = Generator[Request, Response, T]
