@@ -21,6 +21,7 @@ class AmoCrm:
     """One account, `https://{sub}.amocrm.ru` or `https://{sub}.kommo.com`."""
 
     kind = "amocrm"
+    logs_banned = True
     per_second = 7.0
     token_style = talks.TokenStyle.BEARER
 
@@ -64,12 +65,12 @@ class AmoCrm:
             raise talks.Refused(talks.Kind.LATER, "answered without the unsorted lead")
         return crm.Contact(UNSORTED, str(made[0]["uid"]))
 
-    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str]:
+    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
         """Logs the call for a contact who has the number."""
         if contact is not None and contact.entity == UNSORTED:
             return contact.id
         if contact is None:
-            raise talks.Refused(talks.Kind.NEVER, "amoCRM logs calls of known numbers only, and leads are off")
+            return None
         if task.is_retry:
             there = yield from self._logged(task, contact)
             if there is not None:

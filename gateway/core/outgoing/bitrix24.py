@@ -24,6 +24,7 @@ class Bitrix24:
     """One portal. `default_user` of the policy is required: a call must have a user."""
 
     kind = "bitrix24"
+    logs_banned = True
     per_second = 2.0
     token_style = talks.TokenStyle.BODY
 
@@ -58,7 +59,7 @@ class Bitrix24:
             raise talks.Refused(talks.Kind.LATER, "registered without a CRM entity")
         return crm.Contact(str(entity).lower(), str(id_))
 
-    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str]:
+    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
         """Finishes the call, registered now if it was not when it rang."""
         if CALL_ID not in known:
             yield from self._register(task, contact, known, show=False)
@@ -83,7 +84,7 @@ class Bitrix24:
         self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str], *, show: bool
     ) -> talks.Talk[Mapping[str, Any]]:
         call = task.call
-        creates = task.policy.leads and call.is_inbound and contact is None
+        creates = task.makes_leads and contact is None
         fields: dict[str, Any] = {
             "USER_ID": (contact.owner if contact else None) or task.policy.default_user,
             "PHONE_NUMBER": task.number,

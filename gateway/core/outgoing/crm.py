@@ -81,6 +81,11 @@ class Task:
         return dispositions.of(self.call.outcome)
 
     @property
+    def makes_leads(self) -> bool:
+        """Unknown callers become leads; those whom we call, and banned ones, do not."""
+        return self.policy.leads and self.call.is_inbound and self.call.outcome is not Outcome.BANNED
+
+    @property
     def user(self) -> str | None:
         return self.policy.user_of(self.call)
 
@@ -92,6 +97,8 @@ class Crm(Protocol):
     base_url: str
     per_second: float
     token_style: talks.TokenStyle
+    logs_banned: bool
+    """Whether calls of banned callers are put there (integrations.md 4.0)."""
 
     def find(self, number: str, fields: Collection[str]) -> talks.Talk[Contact | None]:
         """Whose number it is, with these fields of theirs as `attributes`."""
@@ -105,8 +112,9 @@ class Crm(Protocol):
         """A lead of somebody whom `find` did not find; one that an earlier attempt made is taken."""
         ...
 
-    def log(self, task: Task, contact: Contact | None, known: dict[str, str]) -> talks.Talk[str]:
-        """Logs the finished call; its id there. One that an earlier attempt logged is taken."""
+    def log(self, task: Task, contact: Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
+        """Logs the finished call; its id there. One that an earlier attempt logged is taken. None: it logs calls of
+        known callers only."""
         ...
 
     def attach(self, external_id: str, url: str) -> talks.Talk[None]:
@@ -149,10 +157,13 @@ class CrmService:
             return (yield from self._rung(task, event, known))
         if CALL in known:
             return adapters.skipped("logged before")
-        if call.outcome is Outcome.BANNED and task.disposition.pipedrive is None:
+        if call.outcome is Outcome.BANNED and not self._crm.logs_banned:
             return adapters.skipped("banned caller")
         contact = yield from self._contact(task, known)
-        known[CALL] = yield from self._crm.log(task, contact, known)
+        logged = yield from self._crm.log(task, contact, known)
+        if logged is None:
+            return adapters.skipped("nobody has the number, and no lead is made")
+        known[CALL] = logged
         return adapters.done(known[CALL], known=known)
 
     def _contact(self, task: Task, known: dict[str, str]) -> talks.Talk[Contact | None]:
@@ -160,7 +171,7 @@ class CrmService:
             return contact_of(known[CONTACT])
         contact = yield from self._crm.find(task.number, ())
         is_half = contact is not None and contact.id == known.get(HALF)
-        if (contact is None or is_half) and self._policy.leads and task.call.is_inbound:
+        if (contact is None or is_half) and task.makes_leads:
             contact = yield from self._crm.create_lead(task, known)
         if contact is not None:
             known[CONTACT] = text_of(contact)

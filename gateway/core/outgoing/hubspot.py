@@ -33,6 +33,7 @@ class HubSpot:
     """One portal. The token is a private app's, or OAuth."""
 
     kind = "hubspot"
+    logs_banned = False
     per_second = 10.0
     token_style = talks.TokenStyle.BEARER
 
@@ -67,7 +68,7 @@ class HubSpot:
         answer = yield talks.Request("POST", "/crm/v3/objects/contacts", json={"properties": properties})
         return crm.Contact("contact", str(talks.expect_object(answer, 201)["id"]), task.call.caller_name)
 
-    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str]:
+    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
         """One call engagement."""
         if task.is_retry:
             asked = {"filterGroups": [_equals("hs_call_external_id", task.call.call_id)], "limit": 1}

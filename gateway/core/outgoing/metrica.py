@@ -184,7 +184,8 @@ def row(call: told.Call, attempt: Attempt, account: Account) -> dict[str, str]:
     }
     if account.value is not None and account.currency is not None and call.talk_seconds >= account.qualified_seconds:
         found |= {"Price": format(account.value, "f"), "Currency": account.currency}
-    return {name: str(value) for name, value in found.items() if value is not None}
+    # A line break in a campaign's name would be two rows to most readers of CSV.
+    return {name: " ".join(str(value).split()) for name, value in found.items() if value is not None}
 
 
 def table(kind: str, rows: Iterable[Mapping[str, str]]) -> bytes:

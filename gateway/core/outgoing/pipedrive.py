@@ -26,6 +26,7 @@ class Pipedrive:
     """One company."""
 
     kind = "pipedrive"
+    logs_banned = False
     per_second = 5.0
 
     def __init__(self, base_url: str = WORLD, *, has_api_token: bool = True) -> None:
@@ -65,7 +66,7 @@ class Pipedrive:
             known[LEAD] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
         return crm.Contact(PERSON, known[crm.HALF], name)
 
-    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str]:
+    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
         """One call log, with the lead that the call made or else the person."""
         if task.is_retry:
             there = yield from self._logged(task.call.call_id)

@@ -39,6 +39,7 @@ class Salesforce:
     """One organisation, at its instance's address."""
 
     kind = "salesforce"
+    logs_banned = False
     per_second = 10.0
     token_style = talks.TokenStyle.BEARER
 
@@ -92,7 +93,7 @@ class Salesforce:
         answer = yield talks.Request("PATCH", place, json=fields)
         return crm.Contact("lead", talks.expect_object(answer, 200, 201)["id"], call.caller_name)
 
-    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str]:
+    def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
         """The task, by our call id: again is the same again."""
         call = task.call
         fields: dict[str, Any] = {
