@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from gateway import store
 from gateway.cli import context, failures, moments, vaults
 from gateway.core import book, calls, grouping, records, restarts, rows
+from gateway.daemon import outgoing
 from gateway.pbx import journalfiles
-from gateway.services import attributing, dispatcher, filing, forgotten, receipting
+from gateway.services import attributing, filing, forgotten, receipting
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
 from gateway.store import outbox, routing
@@ -163,7 +164,8 @@ class _Work:
         self._settings = settings
         self._node = settings.node.name
         self._with_region = settings.caller.region
-        self._targets = [dispatcher.TARGET] if settings.events.jsonl_path is not None else []
+        self._targets = outgoing.subscriptions(settings)
+        self._knows_receivers = False
         self._database = database
         self._result = result
         self._write = write
@@ -268,6 +270,12 @@ class _Work:
         old = json.loads(stored.record) if stored else {}
         return Change(made.row.call_id, "changed", ", ".join(_differing(old, json.loads(made.row.record))))
 
+    async def _know_receivers(self) -> None:
+        if not self._knows_receivers:
+            in_force = await context.book_in_force(self._database, self._settings)
+            self._targets.use(outgoing.wanted(in_force) if in_force is not None else {})
+            self._knows_receivers = True
+
     async def _store(
         self,
         filed: Sequence[filing.Filed],
@@ -276,6 +284,7 @@ class _Work:
         found: Sequence[attributing.Found],
     ) -> None:
         now_us = moments.micros(context.now())
+        await self._know_receivers()
         try:
             async with self._database.begin() as tx:
                 await self._erased.hold(tx)

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from gateway.config import timetables
-from gateway.core import book, displayrules, webbook
+from gateway.core import book, displayrules, receivers, webbook
 
 
 def difference(old: book.Book | None, new: book.Book) -> list[str]:
@@ -32,6 +32,8 @@ def difference(old: book.Book | None, new: book.Book) -> list[str]:
     lines += _changes("display rule", {} if old is None else _rules(old), _rules(new))
     if old is not None and old.web.source_rules != new.web.source_rules:
         lines.append("~ which visits are of which source")
+    for what, name in (("webhook", "webhooks"), ("broker", "brokers")):
+        lines += _changes(what, getattr(old.receivers, name) if old is not None else {}, getattr(new.receivers, name))
     old_bans = {} if old is None else {ban.number: ban for ban in old.bans}
     lines += _changes("ban", old_bans, {ban.number: ban for ban in new.bans})
     lines += _context_changes(frozenset() if old is None else old.local_contexts, new.local_contexts)
@@ -89,6 +91,10 @@ def _summary(value: Any) -> str:
             return f": {_said(value.hosts)}"
         case displayrules.DisplayRule():
             return f" → {value.number or f'pool {value.pool}'}"
+        case receivers.Webhook():
+            return f": {_said(value.events)} → {value.url.partition('?')[0]}"
+        case receivers.Broker():
+            return f": {_said(value.events)} → {value.host}:{value.port}, topic {value.topic}"
         case book.BusinessHours():
             return f": {_said(value.opening_times) if value.opening_times else 'always closed'}"
     return ""

@@ -12,10 +12,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from gateway.config import destinations, limits, routes, sections, shipped, tables, timetables, trunks, webrules
+from gateway.config import (
+    destinations,
+    limits,
+    outgoing,
+    routes,
+    sections,
+    shipped,
+    tables,
+    timetables,
+    trunks,
+    webrules,
+)
 from gateway.config.difference import difference
 from gateway.config.problems import Problems, RoutingError, RoutingErrors
-from gateway.core import book, displayrules, prompts, regions, traffictables, webbook
+from gateway.core import book, displayrules, prompts, receivers, regions, traffictables, webbook
 
 __all__ = ["MAX_CHARACTERS", "RoutingError", "RoutingErrors", "difference", "file_revision", "parse"]
 
@@ -121,6 +132,7 @@ class _Reading:
         numbers = self._read_tracking_numbers(read_routes)
         web = self._read_web(sites, around, read_routes, numbers)
         bans = self._read_bans()
+        told = self._read_receivers()
         self._root.optional_whole("revision", 0, 2**31 - 1)
         self._root.refuse_unknown()
         made = book.Book(
@@ -136,6 +148,7 @@ class _Reading:
             bans=bans,
             local_contexts=self._local_contexts,
             web=web,
+            receivers=told,
         )
         _refuse_large_routes(made, route_tables)
         return made
@@ -246,6 +259,11 @@ class _Reading:
             reader.read_rule(table, key)
         reader.refuse_unreachable()
         return reader.finished(self._web_sites, self._source_rules)
+
+    def _read_receivers(self) -> receivers.Receivers:
+        webhooks = {key: outgoing.read_webhook(table, key) for key, table in self._keyed("webhook", "webhook").items()}
+        brokers = {key: outgoing.read_broker(table, key) for key, table in self._keyed("broker", "broker").items()}
+        return receivers.Receivers(webhooks, brokers)
 
     def _read_bans(self) -> tuple[book.Ban, ...]:
         by_number: dict[str, book.Ban] = {}

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from gateway.core import prompts, webbook
 from gateway.core.channels import Channel as Channel
+from gateway.core.receivers import Receivers
 from gateway.core.regions import RecordingMode as RecordingMode
 from gateway.core.regions import RegionTable
 
@@ -394,6 +395,8 @@ class Book:
     local_contexts: frozenset[str] = frozenset()
     """Contexts of the PBX that `local:` destinations may enter."""
     web: webbook.WebBook = field(default_factory=webbook.WebBook)
+    receivers: Receivers = field(default_factory=Receivers)
+    """Who is told of what happens."""
     regions: RegionTable = field(default_factory=lambda: RegionTable({}))
     """What the law of recording asks for where; not part of the routing file."""
     words: prompts.Catalogue = field(default_factory=lambda: prompts.Catalogue({}))

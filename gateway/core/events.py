@@ -30,6 +30,20 @@ class EventType(StrEnum):
     """The record of a closed call changed."""
 
 
+ALL_TYPES = frozenset(
+    {
+        *(one.value for one in EventType),
+        "recording.ready",
+        "recording.analysed",
+        "ticket.opened",
+        "ticket.closed",
+        "pool.exhausted",
+        "pool.leak_suspected",
+        "system.alert",
+    }
+)
+"""Everything that is told; each has a schema in `gateway/web/eventschemas`."""
+
 CLOSING = frozenset({EventType.COMPLETED, EventType.MISSED})
 
 

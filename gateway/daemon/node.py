@@ -21,6 +21,7 @@ from gateway.services import (
     journalguard,
     leasing,
     planner,
+    posting,
     prompter,
     recorder,
     router,
@@ -93,6 +94,7 @@ class Node:
     reader: journalfiles.JournalReader | None = None
     guard: journalguard.JournalGuard | None = None
     dispatcher: dispatcher.Dispatcher | None = None
+    post: posting.Post | None = None
     prompter: prompter.Prompter | None = None
     recorder: recorder.Recorder | None = None
     analyser: analysing.Analyser | None = None
@@ -112,6 +114,8 @@ class Node:
             roots["journal guard"] = self.guard.run
         if self.dispatcher is not None:
             roots["dispatcher"] = self.dispatcher.run
+        if self.post is not None:
+            roots["post"] = self.post.run
         if self.prompter is not None:
             roots["prompter"] = self.prompter.run
         if self.recorder is not None:
@@ -158,6 +162,8 @@ class Node:
             phases.append(supervision.Phase("store what visitors did last", LEASES_SECONDS, self.leasing.step))
         if self.dispatcher is not None:
             phases.append(supervision.Phase("hand on what is in the outbox", 5.0, self.dispatcher.deliver))
+        if self.post is not None:
+            phases.append(supervision.Phase("end the deliveries that are on their way", 6.0, self.post.close))
         return phases
 
     def refusal(self) -> str | None:
@@ -168,6 +174,8 @@ class Node:
         """Somebody wrote events: they may go out."""
         if self.dispatcher is not None:
             self.dispatcher.wake()
+        if self.post is not None:
+            self.post.wake()
 
     def recording_added(self) -> None:
         """A recording came into the vault, or an alarm was raised."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -15,8 +15,8 @@ from aiohttp import web
 
 from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
-from gateway.core import book, numbers, prompts, regions, traffictables
-from gateway.daemon import checks, keys, public
+from gateway.core import book, numbers, prompts, receivers, regions, traffictables
+from gateway.daemon import checks, keys, outgoing, public
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
 from gateway.services import (
@@ -27,6 +27,7 @@ from gateway.services import (
     journalguard,
     leasing,
     planner,
+    posting,
     prompter,
     recorder,
     router,
@@ -69,7 +70,8 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     def refusal() -> str | None:
         return node.refusal()
 
-    targets = [dispatcher.TARGET] if chosen.events.jsonl_path is not None else []
+    told = outgoing.Outgoing(chosen)
+    targets = told.subscriptions
 
     def events_added() -> None:
         node.events_added()
@@ -90,6 +92,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         routes.use(routing_book)
         spoken.use(routing_book)
         lend.use(routing_book)
+        told.use(routing_book)
         if books.wants_recording and found.recording_ring is None:
             _log.error("the routing asks for recording, and nothing can be recorded", reason=found.problem or NO_RING)
 
@@ -115,8 +118,18 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             path=chosen.events.jsonl_path,
             rotate_bytes=chosen.events.rotate_bytes,
             now_us=_now_us,
-            keep_days=chosen.journal.archive_days,
         )
+    if "worker" in roles:
+        shared = posting.Shared(
+            database,
+            now_us=_now_us,
+            random=random.SystemRandom().random,
+            node=chosen.node.name,
+            targets=targets,
+            events_added=events_added,
+        )
+        node.post = posting.Post(shared, keep_days=chosen.journal.archive_days)
+        told.deliver_by(node.post)
     if "worker" in roles and chosen.recording.command:
         node.analyser = _analyser(node, stack, targets)
     if "worker" in roles:
@@ -136,7 +149,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
 
 
 async def _recorder(
-    node: Node, folder: promptfiles.PromptFolder, stack: AsyncExitStack, targets: list[str]
+    node: Node, folder: promptfiles.PromptFolder, stack: AsyncExitStack, targets: receivers.Subscriptions
 ) -> recorder.Recorder:
     """In the process that answers calls: the spool is Asterisk's, and the router asks it for each call."""
     chosen = node.settings.recording
@@ -159,7 +172,7 @@ async def _recorder(
     return made
 
 
-def _analyser(node: Node, stack: AsyncExitStack, targets: list[str]) -> analysing.Analyser:
+def _analyser(node: Node, stack: AsyncExitStack, targets: receivers.Subscriptions) -> analysing.Analyser:
     chosen = node.settings.recording
     made = analysing.Analyser(
         node.database,
@@ -176,7 +189,9 @@ def _analyser(node: Node, stack: AsyncExitStack, targets: list[str]) -> analysin
     return made
 
 
-async def _start_calls(node: Node, routes: router.Router, stack: AsyncExitStack, targets: list[str]) -> None:
+async def _start_calls(
+    node: Node, routes: router.Router, stack: AsyncExitStack, targets: receivers.Subscriptions
+) -> None:
     chosen = node.settings
     await routes.restore()
     node.router = routes
@@ -299,21 +314,12 @@ def _generated_files(routing_book: book.Book, shelf: prompts.Shelf, spool: Path 
     return {
         planfile.FILE_NAME: planfile.render(routing_book, shelf, spool),
         trunkfile.CONTEXTS_FILE_NAME: trunkfile.render_contexts(routing_book),
-        trunkfile.PJSIP_FILE_NAME: trunkfile.render_pjsip(routing_book, _secret),
+        trunkfile.PJSIP_FILE_NAME: trunkfile.render_pjsip(routing_book, outgoing.password),
     }
 
 
 def _no_files(_: book.Book) -> Mapping[str, str]:
     return {}
-
-
-def _secret(reference: str) -> str:
-    """The secret that `file:PATH` or `env:NAME` names. Raises ValueError with what is wrong."""
-    kind, _, name = reference.partition(":")
-    try:
-        return Path(name).read_text(encoding="utf-8").strip() if kind == "file" else os.environ[name]
-    except (OSError, UnicodeDecodeError, KeyError):
-        raise ValueError(f"the password {kind}:{name} cannot be read") from None
 
 
 def _alive(session: ami.AmiSession | None) -> Callable[[], Awaitable[tracker.Alive | None]]:

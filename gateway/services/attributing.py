@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -215,14 +215,14 @@ class Attributing:
         *,
         book_of: BookOf,
         now_us: Callable[[], int],
-        targets: Sequence[str] = (),
+        targets: Collection[str] = (),
         events_added: Callable[[], None] = lambda: None,
         changed: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
         self._database = database
         self._book_of = book_of
         self._now_us = now_us
-        self._targets = tuple(targets)
+        self._targets = targets
         self._events_added = events_added
         self._changed = changed
         self.revised = 0

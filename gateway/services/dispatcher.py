@@ -23,7 +23,6 @@ log = structlog.get_logger()
 TARGET = "jsonl"
 LEASE_US = 30_000_000
 BATCH = 500
-PRUNE_US = 3_600_000_000
 _TAIL_BYTES = 4_000_000
 
 NowUs = Callable[[], int]
@@ -42,7 +41,6 @@ class Dispatcher:
         now_us: NowUs,
         poll_seconds: float = 0.5,
         gather_seconds: float = 0.3,
-        keep_days: int = 14,
     ) -> None:
         self._database = database
         self._path = path
@@ -51,8 +49,6 @@ class Dispatcher:
         self._poll_seconds = poll_seconds
         self._gather_seconds = gather_seconds
         self._wake = asyncio.Event()
-        self._keep_us = keep_days * 86_400_000_000
-        self._next_prune_us = 0
         self.problem: str | None = None
         """Why the last delivery failed; None = all is well."""
         self.waiting = 0
@@ -75,21 +71,8 @@ class Dispatcher:
                 self.problem = str(error)
                 await asyncio.sleep(self._poll_seconds)
             if delivered < BATCH:
-                await self._prune()
                 await asyncio.sleep(self._gather_seconds)
                 await self._wait()
-
-    async def _prune(self) -> None:
-        """Once an hour, delivered events that are older than the journal's archive: nobody can ask for them again."""
-        now_us = self._now_us()
-        if now_us < self._next_prune_us:
-            return
-        self._next_prune_us = now_us + PRUNE_US
-        try:
-            async with self._database.begin() as tx:
-                await outbox.prune(tx, before_us=now_us - self._keep_us)
-        except store.StoreUnavailable as error:
-            log.warning("delivered events not pruned, will be tried again", error=str(error))
 
     async def _deliver_whole(self) -> int:
         """As `deliver`; cancelled, it ends what it has begun: a claim left behind would hold its events, and those that

@@ -8,7 +8,7 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ class Filer:
         *,
         node: str,
         book_of: BookOf,
-        targets: Sequence[str],
+        targets: Collection[str],
         now_us: Callable[[], int],
         with_region: bool,
         signer: signatures.Signer | None,

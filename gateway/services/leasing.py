@@ -12,7 +12,7 @@ import functools
 import json
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -112,13 +112,13 @@ class Leasing:
         database: store.Database,
         *,
         now_us: Callable[[], int],
-        targets: Sequence[str] = (),
+        targets: Collection[str] = (),
         events_added: Callable[[], None] = lambda: None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._database = database
         self._now_us = now_us
-        self._targets = tuple(targets)
+        self._targets = targets
         self._events_added = events_added
         self._new_id = new_id
         self._book: book.Book | None = None

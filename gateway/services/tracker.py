@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ class Outlets:
     changed: Callable[[Mapping[str, Any]], None]
     """A record that changed."""
     events_added: Callable[[], None]
-    targets: Sequence[str] = ()
+    targets: Collection[str] = ()
     """Delivery targets of events."""
 
 

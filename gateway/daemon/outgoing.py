@@ -1,0 +1,74 @@
+"""Who is told of events: what settings and routing book say, for everyone who writes events and for the post."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config import settings
+from gateway.core import book, receivers
+from gateway.core.outgoing import adapters
+from gateway.senders import mqtt, webhook
+from gateway.services import dispatcher, posting
+
+
+def secret(reference: str) -> str:
+    """The secret that `file:PATH` or `env:NAME` names. Raises ValueError with what is wrong."""
+    kind, _, name = reference.partition(":")
+    try:
+        return Path(name).read_text(encoding="utf-8").strip() if kind == "file" else os.environ[name]
+    except (OSError, UnicodeDecodeError, KeyError):
+        raise ValueError(f"{kind}:{name} cannot be read") from None
+
+
+def password(reference: str) -> str:
+    """As `secret`, for the files of Asterisk."""
+    try:
+        return secret(reference)
+    except ValueError as error:
+        raise ValueError(f"the password {error}") from None
+
+
+def subscriptions(chosen: settings.Settings) -> receivers.Subscriptions:
+    """With what the settings name; the routing book's come with `Outgoing.use`."""
+    return receivers.Subscriptions({dispatcher.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {})
+
+
+def wanted(routing_book: book.Book) -> dict[str, tuple[str, ...]]:
+    """Targets of the routing book, with what each wants."""
+    return {target: one.events for target, one in routing_book.receivers.by_target().items()}
+
+
+def adapter(receiver: receivers.Receiver) -> adapters.Adapter:
+    """What speaks to a receiver."""
+    match receiver:
+        case receivers.Webhook():
+            return webhook.Webhook(receiver, secret)
+        case receivers.Broker():
+            return mqtt.Broker(receiver, secret)
+
+
+def _line(receiver: receivers.Receiver) -> posting.Line:
+    return posting.Line(receiver, lambda: adapter(receiver), receiver.per_second)
+
+
+class Outgoing:
+    """What is in force now. The post is there only in a process that delivers."""
+
+    def __init__(self, chosen: settings.Settings) -> None:
+        self.subscriptions = subscriptions(chosen)
+        self._lines: Mapping[str, posting.Line] = {}
+        self._post: posting.Post | None = None
+
+    def use(self, routing_book: book.Book) -> None:
+        """Puts a book's receivers in force."""
+        self.subscriptions.use(wanted(routing_book))
+        self._lines = {target: _line(one) for target, one in routing_book.receivers.by_target().items()}
+        if self._post is not None:
+            self._post.use(self._lines)
+
+    def deliver_by(self, post: posting.Post) -> None:
+        """This post delivers, now and whatever is put in force later."""
+        self._post = post
+        post.use(self._lines)
