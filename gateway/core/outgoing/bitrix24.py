@@ -114,7 +114,7 @@ def _ask(method: str, fields: Mapping[str, Any]) -> talks.Talk[Any]:
         raise talks.Refused(talks.Kind.TOKEN, f"answered {answer.status}, {error}")
     if error in ("QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "INTERNAL_SERVER_ERROR"):
         raise talks.Refused(talks.Kind.LATER, f"answered {answer.status}, {error}", talks.retry_after_seconds(answer))
-    if error and answer.status < 500:
+    if error and answer.status < 500 and answer.status not in (408, 429):
         raise talks.Refused(talks.Kind.NEVER, f"answered {answer.status}, {error}")
     return talks.expect_object(answer, 200).get("result")
 

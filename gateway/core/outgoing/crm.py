@@ -22,6 +22,8 @@ RECORDED = "recording.ready"
 
 CALL, CONTACT, HALF = "call", "contact", "half"
 """Keys of `known`: the CRM's id of the call, the contact as JSON, and the id of what `create_lead` made first."""
+BEGUN = "?"
+"""`HALF` while the answer that has the id is not there: who is found then has been made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,8 @@ class CrmService:
         if CONTACT in known:
             return contact_of(known[CONTACT])
         contact = yield from self._crm.find(task.number, ())
+        if contact is not None and known.get(HALF) == BEGUN:
+            known[HALF] = contact.id
         is_half = contact is not None and contact.id == known.get(HALF)
         if (contact is None or is_half) and task.makes_leads:
             contact = yield from self._crm.create_lead(task, known)

@@ -66,7 +66,7 @@ class HubSpot:
         if task.call.caller_name:
             properties["lastname"] = task.call.caller_name
         answer = yield talks.Request("POST", "/crm/v3/objects/contacts", json={"properties": properties})
-        return crm.Contact("contact", str(talks.expect_object(answer, 201)["id"]), task.call.caller_name)
+        return crm.Contact("contact", str(talks.expect_object(answer, 200, 201)["id"]), task.call.caller_name)
 
     def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
         """One call engagement."""
@@ -81,7 +81,7 @@ class HubSpot:
             kind = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": CALL_TO_CONTACT}
             body["associations"] = [{"to": {"id": contact.id}, "types": [kind]}]
         answer = yield talks.Request("POST", "/crm/v3/objects/calls", json=body)
-        return str(talks.expect_object(answer, 201)["id"])
+        return str(talks.expect_object(answer, 200, 201)["id"])
 
     def attach(self, external_id: str, url: str) -> talks.Talk[None]:
         """HubSpot fetches it by https."""

@@ -56,10 +56,16 @@ class Pipedrive:
     def create_lead(self, task: crm.Task, known: dict[str, str]) -> talks.Talk[crm.Contact]:
         """First the person, then the lead of that person; a half of it is gone on with."""
         name = task.call.caller_name or task.number
-        if crm.HALF not in known:
+        if known.get(crm.HALF, crm.BEGUN) == crm.BEGUN:
+            known[crm.HALF] = crm.BEGUN
             phone = [{"value": task.number, "primary": True, "label": "work"}]
             answer = yield talks.Request("POST", "/persons", json={"name": name, "phone": phone})
             known[crm.HALF] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
+        elif task.is_retry:
+            answer = yield talks.Request("GET", "/leads", query={"person_id": known[crm.HALF], "limit": "1"})
+            there = talks.expect_object(answer, 200).get("data") or []
+            if there:
+                known[LEAD] = str(there[0]["id"])
         if LEAD not in known:
             body = {"title": crm.subject(task), "person_id": int(known[crm.HALF])}
             answer = yield talks.Request("POST", "/leads", json=body)

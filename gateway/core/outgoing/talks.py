@@ -149,12 +149,12 @@ def expect_object(answer: Response, *statuses: int) -> dict[str, Any]:
 
 def refusal(answer: Response, *, later: Collection[int] = ()) -> Refused:
     """What an answer that is no success means by its status: 401 token; 408, 409, 423, 425, 429, 5xx and `later` try
-    again; the rest of 4xx never; a redirect never, for an interface does not move and a token must not follow."""
+    again, and so does a success of another kind; the rest of 4xx never; a redirect never, for an interface does not move and a token must not follow."""
     status = answer.status
     reason = f"answered {status}"
     if status == 401:
         return Refused(Kind.TOKEN, reason)
-    if status in (408, 409, 423, 425, 429, *later) or status >= 500:
+    if status in (408, 409, 423, 425, 429, *later) or status >= 500 or status < 300:
         return Refused(Kind.LATER, reason, retry_after_seconds(answer))
     return Refused(Kind.NEVER, reason)
 
