@@ -148,8 +148,9 @@ def expect_object(answer: Response, *statuses: int) -> dict[str, Any]:
 
 
 def refusal(answer: Response, *, later: Collection[int] = ()) -> Refused:
-    """What an answer that is no success means by its status: 401 token; 408, 409, 423, 425, 429, 5xx and `later` try
-    again, and so does a success of another kind; the rest of 4xx never; a redirect never, for an interface does not move and a token must not follow."""
+    """What an answer that was not expected means by its status: 401 token; 408, 409, 423, 425, 429, 5xx, `later` and a
+    success of another kind try again; the rest of 4xx never; a redirect never, for an interface does not move and a
+    token must not follow."""
     status = answer.status
     reason = f"answered {status}"
     if status == 401:
