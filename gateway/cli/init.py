@@ -260,6 +260,7 @@ secret_file = "{secret_path}"
 
 [events]
 jsonl_path = "{state_dir}/events.jsonl"
+tokens_dir = "{state_dir}/tokens"
 """
 
 

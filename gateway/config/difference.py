@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.config import timetables
 from gateway.core import book, displayrules, receivers, webbook
+from gateway.core.outgoing.integration import Integration
 
 
 def difference(old: book.Book | None, new: book.Book) -> list[str]:
@@ -32,7 +33,7 @@ def difference(old: book.Book | None, new: book.Book) -> list[str]:
     lines += _changes("display rule", {} if old is None else _rules(old), _rules(new))
     if old is not None and old.web.source_rules != new.web.source_rules:
         lines.append("~ which visits are of which source")
-    for what, name in (("webhook", "webhooks"), ("broker", "brokers")):
+    for what, name in (("webhook", "webhooks"), ("broker", "brokers"), ("integration", "integrations")):
         lines += _changes(what, getattr(old.receivers, name) if old is not None else {}, getattr(new.receivers, name))
     old_bans = {} if old is None else {ban.number: ban for ban in old.bans}
     lines += _changes("ban", old_bans, {ban.number: ban for ban in new.bans})
@@ -95,6 +96,8 @@ def _summary(value: Any) -> str:
             return f": {_said(value.events)} → {value.url.partition('?')[0]}"
         case receivers.Broker():
             return f": {_said(value.events)} → {value.host}:{value.port}, topic {value.topic}"
+        case Integration():
+            return f": {value.kind.value}{', dry run' if value.dry_run else ''}"
         case book.BusinessHours():
             return f": {_said(value.opening_times) if value.opening_times else 'always closed'}"
     return ""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from gateway.config import tables
 from gateway.core import addresses, events, receivers
 
-_SECRET = re.compile(r"file:/[A-Za-z0-9_./@+-]{1,200}|env:[A-Za-z_][A-Za-z0-9_]{0,63}")
-_REFERENCE = "a reference, file:/path or env:NAME, not the secret itself"
+SECRET = re.compile(r"file:/[A-Za-z0-9_./@+-]{1,200}|env:[A-Za-z_][A-Za-z0-9_]{0,63}")
+REFERENCE = "a reference, file:/path or env:NAME, not the secret itself"
 _TOPIC = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_URL = 1_000
@@ -19,7 +19,7 @@ MAX_URL = 1_000
 
 def read_webhook(table: tables.Table, key: str) -> receivers.Webhook:
     """One `[[webhook]]`."""
-    allow = tuple(_networks(table, "allow"))
+    allow = tuple(networks(table, "allow"))
     read = receivers.Webhook(
         key=key,
         url=_url(table, allow),
@@ -49,7 +49,7 @@ def read_broker(table: tables.Table, key: str) -> receivers.Broker:
     ):
         table.wrong("url", "must be mqtts://host or mqtt://host, with :port if it is not 8883 or 1883, and no more")
     username = table.text("username")
-    password = table.matching("password", _SECRET, _REFERENCE)
+    password = table.matching("password", SECRET, REFERENCE)
     if (username is None) != ("password" not in table.raw):
         table.wrong(None, "needs username and password, or neither")
     read = receivers.Broker(
@@ -73,7 +73,7 @@ def read_broker(table: tables.Table, key: str) -> receivers.Broker:
 def _required(table: tables.Table, name: str) -> str:
     if name not in table.raw:
         table.wrong(name, "is missing")
-    return table.matching(name, _SECRET, _REFERENCE) or ""
+    return table.matching(name, SECRET, REFERENCE) or ""
 
 
 def _url(table: tables.Table, allow: tuple[addresses.Network, ...]) -> str:
@@ -107,7 +107,8 @@ def _may_reach(host: str, allow: tuple[addresses.Network, ...], *, is_plain: boo
     return addresses.may_reach(host, allow, only_allowed=is_plain)
 
 
-def _networks(table: tables.Table, name: str) -> list[addresses.Network]:
+def networks(table: tables.Table, name: str) -> list[addresses.Network]:
+    """The networks in a list; wrong ones are noted and left out."""
     found: list[addresses.Network] = []
     for index, text in enumerate(table.texts(name)):
         try:

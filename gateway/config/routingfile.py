@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.config import (
     destinations,
+    integrations,
     limits,
     outgoing,
     routes,
@@ -263,7 +264,8 @@ class _Reading:
     def _read_receivers(self) -> receivers.Receivers:
         webhooks = {key: outgoing.read_webhook(table, key) for key, table in self._keyed("webhook", "webhook").items()}
         brokers = {key: outgoing.read_broker(table, key) for key, table in self._keyed("broker", "broker").items()}
-        return receivers.Receivers(webhooks, brokers)
+        told = {key: integrations.read(table, key) for key, table in self._keyed("integration", "integration").items()}
+        return receivers.Receivers(webhooks, brokers, told)
 
     def _read_bans(self) -> tuple[book.Ban, ...]:
         by_number: dict[str, book.Ban] = {}

@@ -297,6 +297,10 @@ class Events(Section):
     rotate_bytes: Annotated[int, Field(strict=True, ge=100_000)] = Field(
         67_108_864, description="Size in bytes at which the file is renamed to `.1` and a new one begun."
     )
+    tokens_dir: Folder = Field(
+        Path("/var/lib/dialmark/tokens"),
+        description="Folder of the refresh tokens that services exchange at each use (Bitrix24, amoCRM); mode 0700.",
+    )
 
 
 class Logging(Section):

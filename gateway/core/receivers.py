@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.core import addresses
+from gateway.core.outgoing.integration import Integration
 
 ALL = ("*",)
 TIMEOUT_SECONDS = 20
@@ -61,7 +62,7 @@ class Broker:
         return f"mqtt:{self.key}"
 
 
-Receiver = Webhook | Broker
+Receiver = Webhook | Broker | Integration
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,11 @@ class Receivers:
 
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     brokers: Mapping[str, Broker] = field(default_factory=dict)
+    integrations: Mapping[str, Integration] = field(default_factory=dict)
 
     def by_target(self) -> dict[str, Receiver]:
         """Those that are in use."""
-        found: list[Receiver] = [*self.webhooks.values(), *self.brokers.values()]
+        found: list[Receiver] = [*self.webhooks.values(), *self.brokers.values(), *self.integrations.values()]
         return {one.target: one for one in found if one.enabled}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.config import settings
 from gateway.core import book, receivers
-from gateway.core.outgoing import adapters
-from gateway.senders import mqtt, webhook
+from gateway.core.outgoing import adapters, integration
+from gateway.senders import catalogue, mqtt, webhook
 from gateway.services import dispatcher, posting
 
 
@@ -40,17 +41,24 @@ def wanted(routing_book: book.Book) -> dict[str, tuple[str, ...]]:
     return {target: one.events for target, one in routing_book.receivers.by_target().items()}
 
 
-def adapter(receiver: receivers.Receiver) -> adapters.Adapter:
+def workshop(chosen: settings.Settings) -> catalogue.Workshop:
+    """What adapters of integrations are made with."""
+    return catalogue.Workshop(secret, lambda: time.time_ns() // 1000, chosen.events.tokens_dir)
+
+
+def adapter(receiver: receivers.Receiver, tools: catalogue.Workshop) -> adapters.Adapter:
     """What speaks to a receiver."""
     match receiver:
         case receivers.Webhook():
             return webhook.Webhook(receiver, secret)
         case receivers.Broker():
             return mqtt.Broker(receiver, secret)
+        case integration.Integration():
+            return catalogue.adapter(receiver, tools)
 
 
-def _line(receiver: receivers.Receiver) -> posting.Line:
-    return posting.Line(receiver, lambda: adapter(receiver), receiver.per_second)
+def _line(receiver: receivers.Receiver, tools: catalogue.Workshop) -> posting.Line:
+    return posting.Line(receiver, lambda: adapter(receiver, tools), receiver.per_second)
 
 
 class Outgoing:
@@ -58,13 +66,14 @@ class Outgoing:
 
     def __init__(self, chosen: settings.Settings) -> None:
         self.subscriptions = subscriptions(chosen)
+        self._tools = workshop(chosen)
         self._lines: Mapping[str, posting.Line] = {}
         self._post: posting.Post | None = None
 
     def use(self, routing_book: book.Book) -> None:
         """Puts a book's receivers in force."""
         self.subscriptions.use(wanted(routing_book))
-        self._lines = {target: _line(one) for target, one in routing_book.receivers.by_target().items()}
+        self._lines = {target: _line(one, self._tools) for target, one in routing_book.receivers.by_target().items()}
         if self._post is not None:
             self._post.use(self._lines)
 

@@ -22,6 +22,7 @@ from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, t
 from gateway.services import (
     analysing,
     attributing,
+    callersvisit,
     dispatcher,
     forgotten,
     journalguard,
@@ -127,6 +128,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             node=chosen.node.name,
             targets=targets,
             events_added=events_added,
+            visitor_of=callersvisit.CallersVisit(database),
         )
         node.post = posting.Post(shared, keep_days=chosen.journal.archive_days)
         told.deliver_by(node.post)

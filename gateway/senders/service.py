@@ -128,8 +128,19 @@ class Http:
 class ServiceAdapter:
     """One service with one account, for the dispatcher."""
 
-    def __init__(self, target: str, service: adapters.Service | adapters.BatchService, http: Http) -> None:
+    def __init__(
+        self,
+        target: str,
+        service: adapters.Service | adapters.BatchService,
+        http: Http,
+        *,
+        dry_run: bool = False,
+        visit_covers_ads: bool = False,
+    ) -> None:
+        """`dry_run`: nothing is ever sent. `visit_covers_ads`: a visitor's consent is one to advertising."""
         self.target = target
+        self._dry_run = dry_run
+        self._visit_covers_ads = visit_covers_ads
         self.wants = service.wants
         self.needs_visitor = service.needs_visitor
         self.batching: adapters.Batching | None = getattr(service, "batching", None)
@@ -138,14 +149,22 @@ class ServiceAdapter:
 
     async def deliver(self, event: Handed, attempt: Attempt) -> Settled:
         """Hands over one event."""
+        attempt = self._allowed(attempt)
         return (await self._settled([(event, attempt)], self._one(event, attempt)))[0]
 
     async def deliver_many(self, events: Sequence[tuple[Handed, Attempt]]) -> Sequence[Settled]:
         """Hands over several: together where the service can."""
         if self.batching is None:
             return [await self.deliver(event, attempt) for event, attempt in events]
+        events = [(event, self._allowed(attempt)) for event, attempt in events]
         service: adapters.BatchService = self._service  # type: ignore[assignment]  # it has `batching`
         return await self._settled(events, service.tell_many(events))
+
+    def _allowed(self, attempt: Attempt) -> Attempt:
+        visitor = attempt.visitor
+        if visitor is not None and self._visit_covers_ads:
+            visitor = replace(visitor, allows_ads=True)
+        return replace(attempt, visitor=visitor, dry_run=attempt.dry_run or self._dry_run)
 
     def _one(self, event: Handed, attempt: Attempt) -> talks.Talk[list[Settled]]:
         settled = yield from self._service.tell(event, attempt)

@@ -141,6 +141,8 @@ class BatchService(Service, Protocol):
 
 CLOSING = frozenset({"call.completed", "call.missed", "call.updated"})
 """What tells of a call that is over."""
+RINGING = "call.started"
+RECORDED = "recording.ready"
 
 
 def done(external_id: str | None = None, *, known: Mapping[str, str] | None = None, note: str = "") -> Settled:

@@ -15,10 +15,7 @@ from typing import Any, Protocol
 from gateway.core import numbers
 from gateway.core.outcomes import Outcome
 from gateway.core.outgoing import adapters, dispositions, talks, told
-from gateway.core.outgoing.adapters import Attempt, Handed, Settled
-
-RINGING = "call.started"
-RECORDED = "recording.ready"
+from gateway.core.outgoing.adapters import RECORDED, RINGING, Attempt, Handed, Settled
 
 CALL, CONTACT, HALF = "call", "contact", "half"
 """Keys of `known`: the CRM's id of the call, the contact as JSON, and the id of what `create_lead` made first."""
