@@ -105,10 +105,12 @@ class Courier:
         self._limiter = _limiter(line.per_second)
         self._flights: dict[asyncio.Task[None], tuple[outbox.Delivery, ...]] = {}
         self._ended: list[_Ended] = []
+        self._held: dict[int, outbox.Delivery] = {}
+        """By `seq`: claimed, and not settled yet."""
         self._wake = asyncio.Event()
         self._quiet_until_us = 0
         self._next_batch_us = 0
-        self._next_beat = 0.0
+        self._next_beat_us = 0
         self._is_closing = False
         # A stop takes steps beside `run`.
         self._turn = asyncio.Lock()
@@ -146,20 +148,23 @@ class Courier:
 
     async def _step(self) -> int:
         self._wake.clear()
-        if not self._ended and not await self._has_work():
-            await self._beat()
+        is_beat_due = bool(self._held) and self._shared.now_us() >= self._next_beat_us
+        if not self._ended and not is_beat_due and not await self._has_work():
             return 0
         ended, now_us = self._ended[:], self._shared.now_us()
         steps = [self._next(one, now_us) for one in ended]
         async with self._shared.database.begin() as tx:
             state = await targets.state(tx, self.target)
             state = await self._settle(tx, list(zip(ended, steps, strict=True)), state, now_us)
-            claimed = await self._claim(tx, state, now_us)
+            # Before the claim: after a pause (a stopped process, a clock set forward) it would take its own again.
+            await self._beat(tx, now_us)
+            claimed = await self._claim(tx, state, now_us, self._free(len(ended)))
             known = await targets.facts(tx, self.target, {one.event.call_id for one in claimed if one.event.call_id})
         self._tell(state, list(zip(ended, steps, strict=True)))
         del self._ended[: len(ended)]
+        for one in ended:
+            self._held.pop(one.delivery.seq, None)
         self._take_off(claimed, known)
-        await self._beat()
         return len(claimed)
 
     async def close(self) -> None:
@@ -183,18 +188,18 @@ class Courier:
 
     # ---- What is due ----
 
-    @property
-    def _free(self) -> int:
+    def _free(self, settling: int = 0) -> int:
+        """How many more may be claimed, when `settling` of those that are held are being settled."""
         batching = self._adapter.batching
         if self._is_closing:
             return 0
         if batching is not None:
-            return 0 if self._flights else batching.most
-        return self._shared.pace.at_once - len(self._flights)
+            return 0 if len(self._held) > settling else batching.most
+        return self._shared.pace.at_once - len(self._held) + settling
 
     async def _has_work(self) -> bool:
         """Asks the database, so that a target without work costs no transaction."""
-        if self._free <= 0 or self._shared.now_us() < max(self._quiet_until_us, self._next_batch_us):
+        if self._free() <= 0 or self._shared.now_us() < max(self._quiet_until_us, self._next_batch_us):
             return False
         async with self._shared.database.read() as connection:
             self.state = await targets.state(connection, self.target)
@@ -204,13 +209,13 @@ class Courier:
             return False
         return due_us is not None and due_us <= self._shared.now_us()
 
-    async def _claim(self, tx: store.Transaction, state: targets.State, now_us: int) -> list[outbox.Delivery]:
+    async def _claim(
+        self, tx: store.Transaction, state: targets.State, now_us: int, most: int
+    ) -> list[outbox.Delivery]:
         is_quiet = now_us < max(self._quiet_until_us, self._next_batch_us)
-        if self._free <= 0 or is_quiet or state.off_us is not None:
+        if most <= 0 or is_quiet or state.off_us is not None:
             return []
-        claimed = await outbox.claim(
-            tx, self.target, limit=self._free, now_us=now_us, lease_us=self._shared.pace.lease_us
-        )
+        claimed = await outbox.claim(tx, self.target, limit=most, now_us=now_us, lease_us=self._shared.pace.lease_us)
         if claimed and self._adapter.batching is not None:
             self._next_batch_us = now_us + self._adapter.batching.every_us
         return claimed
@@ -222,6 +227,7 @@ class Courier:
             groups = [tuple(claimed)] if claimed else []
         else:
             groups = [(one,) for one in claimed]
+        self._held |= {one.seq: one for one in claimed}
         for group in groups:
             flight = asyncio.create_task(self._fly(group, known), name=f"delivery to {self.target}")
             self._flights[flight] = group
@@ -267,20 +273,18 @@ class Courier:
             visitor=visitor,
         )
 
-    async def _beat(self) -> None:
+    async def _beat(self, tx: store.Transaction, now_us: int) -> None:
         """Prolongs the leases of what is on its way; stops what another process has taken over."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._next_beat:
+        if now_us < self._next_beat_us:
             return
-        self._next_beat = loop.time() + self._shared.pace.lease_seconds / 3
-        if not self._flights:
-            return
-        until_us = self._shared.now_us() + self._shared.pace.lease_us
-        async with self._shared.database.begin() as tx:
-            for flight, group in list(self._flights.items()):
-                held = [await outbox.extend(tx, one, until_us=until_us) for one in group]
-                if not any(held):
-                    flight.cancel()
+        self._next_beat_us = now_us + self._shared.pace.lease_us // 3
+        for seq, one in list(self._held.items()):
+            if not await outbox.extend(tx, one, until_us=now_us + self._shared.pace.lease_us):
+                # Settled in this transaction, or lost.
+                del self._held[seq]
+        for flight, group in self._flights.items():
+            if not any(one.seq in self._held for one in group):
+                flight.cancel()
 
     async def _rest(self) -> None:
         """Until something came back or came in, the next look is due, or leases are to be prolonged."""

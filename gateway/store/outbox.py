@@ -308,7 +308,8 @@ async def bury(
 async def next_due(connection: store.Connection, target: str) -> int | None:
     """When the next delivery of a target is due, in µs; None while nothing waits."""
     query = select(func.min(_DELIVERIES.c.due_us)).where(*_unsettled(target))
-    return (await connection.execute(query)).scalar_one_or_none()
+    due_us: int | None = (await connection.execute(query)).scalar()
+    return due_us
 
 
 async def counts(connection: store.Connection) -> dict[str, tuple[int, int]]:

@@ -16,14 +16,26 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from gateway import store
 from gateway.core import book
 from gateway.store import calls, joined, routing
-from gateway.web import auth, lookup, parts, pausing, problems, receipts, recordings, routes, schemas, streams
+from gateway.web import (
+    auth,
+    eventdocs,
+    lookup,
+    parts,
+    pausing,
+    problems,
+    receipts,
+    recordings,
+    routes,
+    schemas,
+    streams,
+)
 
 _CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
 
 Named = book.Site | book.Source | book.Destination | book.Agent
 
 table = routes.Table()
-TABLES = (table, pausing.table, receipts.table, recordings.table)
+TABLES = (table, eventdocs.table, pausing.table, receipts.table, recordings.table)
 """All of the API."""
 
 

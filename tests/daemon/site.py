@@ -21,6 +21,7 @@ from gateway.cli import agi_probe
 from gateway.pbx import planfile
 from gateway.store import keyring
 from gateway.store import routing as revisions
+from tests import told
 from tests.config import files
 from tests.rig import ports, processes
 from tests.rig.asterisk import ROOT
@@ -111,6 +112,7 @@ class Site:
                 self._process.send_signal(signal.SIGTERM)
             self.code = await self._process.wait()
             await reading
+            assert [wrong for event in self.events() for wrong in told.problems(event)] == []
 
     async def _read(self) -> None:
         assert self._process is not None and self._process.stderr is not None

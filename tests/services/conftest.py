@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway import store
+from tests import told
 
 
 @pytest.fixture
@@ -14,4 +15,6 @@ async def database(database_url: str) -> AsyncIterator[store.Database]:
     """An open database with all tables, empty; on SQLite and on PostgreSQL."""
     opened = await store.Database.open(database_url)
     yield opened
+    # Whatever the test was about: what the product told stands to its published schemas.
+    assert await told.problems_of(opened) == []
     await opened.close()
