@@ -31,7 +31,7 @@ def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str,
     """
     left: dict[str, Any] = copy.deepcopy(dict(record))
     is_outbound = left.get("direction") == "outbound"
-    _blank(left, "caller", {"raw": None, "name": None, "region": None})
+    _blank(left, "caller", {"raw": None, "name": None, "region": None, "crm_id": None, "profile": {}})
     if is_outbound:
         _blank(left, "tracking", {"label": None})
         _blank(left, "caller", {"number": pseudonym})

@@ -33,6 +33,7 @@ class EventType(StrEnum):
 ALL_TYPES = frozenset(
     {
         *(one.value for one in EventType),
+        "caller.card",
         "recording.ready",
         "recording.analysed",
         "ticket.opened",

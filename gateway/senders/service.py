@@ -167,6 +167,8 @@ class ServiceAdapter:
         return replace(attempt, visitor=visitor, dry_run=attempt.dry_run or self._dry_run)
 
     def _one(self, event: Handed, attempt: Attempt) -> talks.Talk[list[Settled]]:
+        if event.type not in self.wants:
+            return [adapters.skipped("is told of calls only; `dialmark integrations try` sends one")]
         settled = yield from self._service.tell(event, attempt)
         return [settled]
 

@@ -21,6 +21,7 @@ from aiolimiter import AsyncLimiter
 from gateway import log, store
 from gateway.core import delivery, events, records
 from gateway.core.outgoing import adapters, told
+from gateway.services import cards
 from gateway.store import outbox, targets
 
 SECOND_US = 1_000_000
@@ -182,9 +183,7 @@ class Courier:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
-        close = getattr(self._adapter, "close", None)
-        if close is not None:
-            await close()
+        await close(self._adapter)
 
     # ---- What is due ----
 
@@ -322,12 +321,25 @@ class Courier:
                 )
             if one.settled.known and one.delivery.event.call_id is not None:
                 await targets.learn(tx, one.delivery.event.call_id, self.target, one.settled.known, now_us=now_us)
+        await self._show_cards(tx, ended, now_us)
         await targets.log(tx, [_logged(self.target, one) for one, _ in ended])
         changed = _state_after(state, [(one.settled, step) for one, step in ended], now_us)
         if changed != state:
             await targets.save(tx, changed)
         await self._raise_alarms(tx, state, changed, ended, now_us)
         return changed
+
+    async def _show_cards(
+        self, tx: store.Transaction, ended: Sequence[tuple[_Ended, delivery.Step]], now_us: int
+    ) -> None:
+        made = [
+            cards.event(one.settled.card, one.delivery.event.call_id, self.target, now_us)
+            for one, _ in ended
+            if one.settled.card is not None and one.delivery.event.call_id is not None
+        ]
+        if made:
+            await outbox.add(tx, made, self._shared.targets)
+            asyncio.get_running_loop().call_soon(self._shared.events_added)
 
     async def _raise_alarms(
         self,
@@ -521,3 +533,27 @@ class Post:
             return
         if buried:
             _log.warning("events that nobody took are given up", events=buried, days=self._keep_us // DAY_US)
+
+
+async def close(adapter: adapters.Adapter) -> None:
+    """Ends the adapter's connections, if it keeps any."""
+    end = getattr(adapter, "close", None)
+    if end is not None:
+        await end()
+
+
+async def try_out(
+    database: store.Database, adapter: adapters.Adapter, *, node: str, now_us: int, dry_run: bool = False
+) -> targets.Logged:
+    """Sends an event of kind `test` to a target, past the outbox, and keeps what came back with its last deliveries."""
+    made = alert("test", adapter.target, "This is a test of Dialmark.", node, now_us)
+    one = outbox.Delivery(made, 0, adapter.target, 1, "")
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    settled = await adapter.deliver(_handed(one), adapters.Attempt(now_us=now_us, dry_run=dry_run))
+    took_us = round((loop.time() - started) * SECOND_US)
+    logged = replace(_logged(adapter.target, _Ended(one, settled, now_us, took_us)), is_test=True)
+    if not dry_run:
+        async with database.begin() as tx:
+            await targets.log(tx, [logged])
+    return logged

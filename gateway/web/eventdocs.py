@@ -50,6 +50,29 @@ class RecordingAnalysed(schemas.Document):
     call_url: str
 
 
+class CardCaller(schemas.Document):
+    """The caller as a CRM knows them."""
+
+    number: str | None
+    name: str | None
+    known: bool = Field(description="Whether the CRM has them; false: the rest is ours.")
+    entity: str | None = Field(description="The CRM's word: contact, lead, company.")
+    crm_id: str | None
+    owner: str | None = Field(description="The CRM's user who looks after them.")
+    first_time: bool | None
+    profile: dict[str, str] = Field(description="Attributes that `profile` of the integration names.")
+
+
+class Card(schemas.Document):
+    """A CRM said who is calling, while it rings."""
+
+    call_id: str
+    target: str
+    caller: CardCaller
+    source: str | None
+    campaign: str | None
+
+
 class Ticket(schemas.Document):
     """A missed call that somebody has to return, or no longer has to."""
 
@@ -102,6 +125,7 @@ DATA: dict[str, type[schemas.Document]] = {
     "call.completed": schemas.CallRecord,
     "call.missed": schemas.CallRecord,
     "call.updated": schemas.CallRecord,
+    "caller.card": Card,
     "recording.ready": RecordingReady,
     "recording.analysed": RecordingAnalysed,
     "ticket.opened": Ticket,

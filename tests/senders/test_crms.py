@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -9,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from gateway.core import erasure
 from gateway.core.outgoing import amocrm, bitrix24, crm, hubspot, pipedrive, salesforce
+from gateway.core.outgoing import told as calls
 from gateway.core.outgoing.adapters import State
 from gateway.senders import service
+from gateway.services import cards
+from tests import told
 from tests.fakes import crms, handing, peer
 from tests.fakes.handing import CALL_ID, CALLER, attempt, event, recorded, until_settled
 
@@ -158,13 +163,13 @@ async def test_the_card_of_the_caller_comes_when_it_rings(kind: Kind) -> None:
         there.knows()
         settled = await adapter.deliver(ringing, attempt())
         assert settled.card is not None
-        assert settled.card["name"] in ("Ivan",)
-        assert (settled.card["known"], settled.card["id"], settled.card["owner"] is not None) == (
-            True,
-            "003A" if kind.name == "salesforce" else "501",
-            True,
-        )
-        assert settled.card["profile"] == {}  # off by default (R89)
+        caller = settled.card["caller"]
+        assert (caller["name"], caller["number"], caller["known"]) == ("Ivan", CALLER, True)
+        assert caller["crm_id"] == ("003A" if kind.name == "salesforce" else "501")
+        assert caller["owner"] is not None
+        assert caller["profile"] == {}  # off by default (R89)
+        made = cards.event(settled.card, CALL_ID, adapter.target, handing.NOW_US)
+        assert told.problems(json.loads(made.payload)) == []
         assert there.shown == ([CALL_ID] if kind.pops else [])
         after = await adapter.deliver(event(), attempt(known=settled.known))
         assert (after.state, len(there.calls)) == (State.DONE, 1)
@@ -178,7 +183,7 @@ async def test_attributes_of_the_caller_come_from_the_crm_when_they_are_asked_fo
         there.knows()
         settled = await adapter.deliver(ringing, attempt())
         assert settled.card is not None
-        assert settled.card["profile"] == {"age": "41"}
+        assert settled.card["caller"]["profile"] == {"age": "41"}
         assert "41" not in "".join(settled.known.values())  # they belong to the CRM
 
 
@@ -194,7 +199,17 @@ async def test_an_unknown_caller_has_a_card_too_and_no_lead_before_the_end(kind:
     async with site(kind, replace(POLICY, leads=kind.name != "bitrix24")) as (there, adapter):
         settled = await adapter.deliver(event("call.started", outcome=None, ended_at=None), attempt())
         assert settled.card is not None
-        assert (settled.card["known"], settled.card["source"], there.leads) == (False, "Google Ads", [])
+        assert (settled.card["caller"]["known"], settled.card["source"], there.leads) == (False, "Google Ads", [])
+
+
+def test_a_forgotten_callers_card_says_nothing_of_them() -> None:
+    """One-command erasure (N14)."""
+    contact = crm.Contact("contact", "501", "Ivan", "7", {"UF_AGE": "41"})
+    task = crm.Task(calls.call(handing.record()), CALLER, replace(POLICY, profile={"UF_AGE": "age"}), False)
+    card = crm.card(task, contact)
+    assert card["caller"]["profile"] == {"age": "41"}
+    left = erasure.pseudonymised(card, "erased-1")["caller"]
+    assert (left["number"], left["name"], left["crm_id"], left["profile"]) == ("erased-1", None, None, {})
 
 
 # -- recordings -------------------------------------------------------------------------------------------------------

@@ -208,17 +208,18 @@ def card(task: Task, contact: Contact | None) -> dict[str, Any]:
     names = task.policy.profile
     profile = {names[key]: value for key, value in contact.attributes.items() if key in names} if contact else {}
     return {
-        "call_id": call.call_id,
-        "number": task.number,
-        "known": contact is not None,
-        "entity": contact.entity if contact else None,
-        "id": contact.id if contact else None,
-        "name": contact.name if contact else call.caller_name,
-        "owner": contact.owner if contact else None,
-        "first_time": call.first_time,
+        "caller": {
+            "number": task.number,
+            "name": contact.name if contact else call.caller_name,
+            "known": contact is not None,
+            "entity": contact.entity if contact else None,
+            "crm_id": contact.id if contact else None,
+            "owner": contact.owner if contact else None,
+            "first_time": call.first_time,
+            "profile": profile,
+        },
         "source": call.source_name or call.source,
         "campaign": call.campaign,
-        "profile": profile,
     }
 
 
