@@ -39,7 +39,8 @@ def problems(event: dict[str, Any]) -> list[str]:
 
 async def problems_of(database: store.Database) -> list[str]:
     """Of all events that the product has written into a database; those that tests made up have no type in them."""
-    found, after = [], 0
+    found: list[str] = []
+    after = 0
     while True:
         async with database.read() as connection:
             page = await outbox.after(connection, after, limit=1000)

@@ -24,6 +24,7 @@ from gateway.cli import (
     service,
     tokens,
     verify,
+    webhooks,
 )
 
 app = typer.Typer(
@@ -81,5 +82,6 @@ app.add_typer(retention.app, name="retention")
 app.command()(erase.erase)
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
+app.add_typer(webhooks.app, name="webhooks")
 app.command(short_help="Prove that every call is one record.")(verify.verify)
 app.command(short_help="Make records from the journal again.")(verify.replay)

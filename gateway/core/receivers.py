@@ -73,10 +73,13 @@ class Receivers:
     brokers: Mapping[str, Broker] = field(default_factory=dict)
     integrations: Mapping[str, Integration] = field(default_factory=dict)
 
+    def everyone(self) -> list[Receiver]:
+        """Also those that are not in use."""
+        return [*self.webhooks.values(), *self.brokers.values(), *self.integrations.values()]
+
     def by_target(self) -> dict[str, Receiver]:
         """Those that are in use."""
-        found: list[Receiver] = [*self.webhooks.values(), *self.brokers.values(), *self.integrations.values()]
-        return {one.target: one for one in found if one.enabled}
+        return {one.target: one for one in self.everyone() if one.enabled}
 
 
 def wants(patterns: Iterable[str], event_type: str) -> bool:

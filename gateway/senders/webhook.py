@@ -83,7 +83,8 @@ def secrets(text: str) -> list[standardwebhooks.Webhook]:
         raise ValueError(f"there are more than {MAX_SECRETS} secrets")
     for one in written:
         try:
-            key = base64.b64decode(one.removeprefix(_PREFIX).rstrip("=") + "==", validate=True)
+            bare = one.removeprefix(_PREFIX).rstrip("=")
+            key = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise ValueError("a secret is no base64; `dialmark webhooks secret` makes one") from None
         if not one.startswith(_PREFIX) or not _MIN_SECRET <= len(key) <= _MAX_SECRET:
