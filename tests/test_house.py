@@ -25,6 +25,8 @@ KNOWN_HOSTS = re.compile(
     |192\.0\.2\.\d+|198\.51\.100\.\d+|203\.0\.113\.\d+                     # RFC 5737
     |(www\.)?(w3|python|freedesktop|debian|asterisk|apache|sqlalchemy|pytest|prometheus|json-schema|toml|iana|keepachangelog|semver)\.(org|io|com)
     |(docs|spec)\.[a-z0-9.-]+
+    |(www|region1)\.google-analytics\.com|(googleads|oauth2)\.googleapis\.com        # services that are told of calls
+    |api-metrika\.yandex\.net|graph\.facebook\.com|api\.hubapi\.com|(api|oauth)\.pipedrive\.com|oauth\.bitrix\.info
     |github\.com)""",
     re.VERBOSE,
 )
