@@ -16,6 +16,7 @@ from gateway.cli import (
     erase,
     explain,
     init,
+    integrations,
     numbers,
     recordings,
     report,
@@ -83,5 +84,6 @@ app.command()(erase.erase)
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(integrations.app, name="integrations")
 app.command(short_help="Prove that every call is one record.")(verify.verify)
 app.command(short_help="Make records from the journal again.")(verify.replay)

@@ -54,6 +54,8 @@ class Settings(Section):
     retention: settingsections.Retention = settingsections.Retention()
     consent: settingsections.Consent = settingsections.Consent()
     prompts: settingsections.Prompts = settingsections.Prompts()
+    alerts: settingsections.Alerts = settingsections.Alerts()
+    mail: settingsections.Mail = settingsections.Mail()
 
 
 RELOADABLE = frozenset({"logging", "limits"})
@@ -87,6 +89,7 @@ def effective(settings: Settings) -> dict[str, dict[str, Any]]:
             section[key] = "" if value is None else value
     values["ami"]["secret"] = MASKED if settings.ami.secret.get_secret_value() else ""
     values["vault"]["keys"] = MASKED if settings.vault.keys.get_secret_value() else ""
+    values["mail"]["password"] = MASKED if settings.mail.password.get_secret_value() else ""
     values["database"]["url"] = _URL_PASSWORD.sub(rf"\1:{MASKED}@", settings.database.url)
     return values
 

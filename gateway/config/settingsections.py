@@ -23,7 +23,7 @@ from pydantic import (
     field_validator,
 )
 
-from gateway.core import retention
+from gateway.core import alarms, retention
 
 DIALPLAN_SECONDS = 1.5
 """How long the dialplan waits for FastAGI before it takes the default plan."""
@@ -484,3 +484,66 @@ class Prompts(Section):
     def voice_by_language(self) -> dict[str, str]:
         """`voices` as a mapping."""
         return dict(voice.split("=", 1) for voice in self.voices)
+
+
+def _quiet(text: str) -> str:
+    alarms.quiet_hours(text)
+    return text
+
+
+MailAddress = Annotated[str, Field(pattern=r"^[^@\s,;<>\"]{1,64}@[A-Za-z0-9.-]{1,253}$")]
+
+
+class Alerts(Section):
+    """When somebody is told that something is wrong: as an event `system.alert`, and by mail. See docs/alerts.md."""
+
+    mail_to: Annotated[tuple[MailAddress, ...], BeforeValidator(_listed)] = Field(
+        (), description="Addresses that get a mail for each alarm; `[]` for none. Needs `mail.host`."
+    )
+    quiet_hours: Annotated[str, AfterValidator(_quiet)] = Field(
+        "",
+        description='From when to when, by the first site\'s clock, warnings wait: `"22:00-07:00"`; "" for never. '
+        "What is critical does not wait.",
+    )
+    poll_seconds: Annotated[Seconds, Field(ge=0.05, le=3_600)] = Field(
+        10.0, description="Seconds between two looks at what alarms are about."
+    )
+    ami_seconds: Annotated[int, Field(strict=True, ge=0)] = Field(
+        60, description="Seconds for which the manager interface must be gone."
+    )
+    disk_free_percent: Annotated[int, Field(strict=True, ge=0, le=99)] = Field(
+        10, description="Free room of the journal's filesystem in per cent below which an alarm is raised; 0: never."
+    )
+    target_seconds: Annotated[int, Field(strict=True, ge=0)] = Field(
+        600, description="Seconds for which deliveries to a receiver must have failed."
+    )
+    blocked_percent: Annotated[float, Field(ge=0, le=100)] = Field(
+        5.0, description="Target of the blocked ratio in per cent (R65); 100: no alarm."
+    )
+    blocked_minutes: Annotated[int, Field(strict=True, ge=5, le=10_080)] = Field(
+        240, description="Minutes over which the blocked ratio is taken."
+    )
+    blocked_calls: Annotated[int, Field(strict=True, ge=1)] = Field(
+        20, description="Calls below which a ratio is no verdict."
+    )
+    no_calls_minutes: Annotated[int, Field(strict=True, ge=0, le=10_080)] = Field(
+        0, description="Minutes of business hours without any call after which an alarm is raised; 0: never."
+    )
+
+
+class Mail(Section):
+    """The mail server by which alarms are sent."""
+
+    host: str = Field("", description='Name or address of the SMTP server; "" for none.', max_length=253)
+    port: Port = Field(587, description="Its port (TCP): 587 for STARTTLS, 465 for TLS, 25 within the house.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="`starttls` and `tls` check the certificate; `none` sends in plain, without a password."
+    )
+    username: str = Field("", description='Account at the server; "" for none.', max_length=200)
+    password: SecretStr = Field(
+        SecretStr(""), description="Its password. Better as a credential `mail.password` or DIALMARK_MAIL__PASSWORD."
+    )
+    sender: MailAddress = Field("dialmark@localhost", description="Address that stands as sender.")
+    ca_file: OptionalFile = Field(
+        None, description='PEM of your own certificate authority; "" for those of the system.'
+    )

@@ -145,6 +145,9 @@ async def _events_check(node: Node) -> health.Check:
     async with node.database.read() as connection:
         waiting = await outbox.pending_count(connection)
     problem = node.dispatcher.problem if node.dispatcher else None
+    if problem is None and node.post is not None:
+        failing = {target: one.problem for target, one in node.post.couriers.items() if one.problem is not None}
+        problem = "; ".join(f"{target}: {why}" for target, why in sorted(failing.items())) or None
     return health.Check(problem is None, problem or f"{waiting} waiting", is_required=False, facts={"waiting": waiting})
 
 

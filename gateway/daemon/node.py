@@ -15,6 +15,7 @@ from gateway.daemon.keys import Keys
 from gateway.daemon.public import PublicListener
 from gateway.pbx import agi, ami, journalfiles
 from gateway.services import (
+    alerting,
     analysing,
     attributing,
     dispatcher,
@@ -95,6 +96,7 @@ class Node:
     guard: journalguard.JournalGuard | None = None
     dispatcher: dispatcher.Dispatcher | None = None
     post: posting.Post | None = None
+    alerting: alerting.Alerting | None = None
     prompter: prompter.Prompter | None = None
     recorder: recorder.Recorder | None = None
     analyser: analysing.Analyser | None = None
@@ -116,6 +118,8 @@ class Node:
             roots["dispatcher"] = self.dispatcher.run
         if self.post is not None:
             roots["post"] = self.post.run
+        if self.alerting is not None:
+            roots["alerting"] = self.alerting.run
         if self.prompter is not None:
             roots["prompter"] = self.prompter.run
         if self.recorder is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.config import settings
 from gateway.core import book, receivers
 from gateway.core.outgoing import adapters, integration
-from gateway.senders import catalogue, mqtt, webhook
+from gateway.senders import catalogue, mail, mqtt, webhook
 from gateway.services import dispatcher, posting
 
 
@@ -33,7 +33,25 @@ def password(reference: str) -> str:
 
 def subscriptions(chosen: settings.Settings) -> receivers.Subscriptions:
     """With what the settings name; the routing book's come with `Outgoing.use`."""
-    return receivers.Subscriptions({dispatcher.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {})
+    fixed = {dispatcher.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {}
+    if mails(chosen):
+        fixed[mail.TARGET] = mail.WANTS
+    return receivers.Subscriptions(fixed)
+
+
+def mails(chosen: settings.Settings) -> bool:
+    """Whether alarms go out by mail."""
+    return bool(chosen.alerts.mail_to and chosen.mail.host)
+
+
+def mail_line(chosen: settings.Settings) -> posting.Line:
+    """The target of mails."""
+    said = chosen.mail
+    ca_file = str(said.ca_file) if said.ca_file is not None else None
+    server = mail.Server(
+        said.host, said.port, said.security, said.sender, chosen.alerts.mail_to, said.username, ca_file
+    )
+    return posting.Line(server, lambda: mail.Mail(server, said.password.get_secret_value), per_second=1)
 
 
 def wanted(routing_book: book.Book) -> dict[str, tuple[str, ...]]:
@@ -67,13 +85,15 @@ class Outgoing:
     def __init__(self, chosen: settings.Settings) -> None:
         self.subscriptions = subscriptions(chosen)
         self._tools = workshop(chosen)
-        self._lines: Mapping[str, posting.Line] = {}
+        self._fixed = {mail.TARGET: mail_line(chosen)} if mails(chosen) else {}
+        self._lines: Mapping[str, posting.Line] = self._fixed
         self._post: posting.Post | None = None
 
     def use(self, routing_book: book.Book) -> None:
         """Puts a book's receivers in force."""
         self.subscriptions.use(wanted(routing_book))
-        self._lines = {target: _line(one, self._tools) for target, one in routing_book.receivers.by_target().items()}
+        made = {target: _line(one, self._tools) for target, one in routing_book.receivers.by_target().items()}
+        self._lines = {**made, **self._fixed}
         if self._post is not None:
             self._post.use(self._lines)
 

@@ -15,11 +15,13 @@ from aiohttp import web
 
 from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
+from gateway.core import alarms as core_alarms
 from gateway.core import book, numbers, prompts, receivers, regions, traffictables
-from gateway.daemon import checks, keys, outgoing, public
+from gateway.daemon import alarms, checks, keys, outgoing, public
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
 from gateway.services import (
+    alerting,
     analysing,
     attributing,
     callersvisit,
@@ -132,6 +134,18 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         )
         node.post = posting.Post(shared, keep_days=chosen.journal.archive_days)
         told.deliver_by(node.post)
+        node.alerting = alerting.Alerting(
+            database,
+            lambda: alarms.look(node),
+            alarms.rules(node),
+            quiet_hours=core_alarms.quiet_hours(chosen.alerts.quiet_hours),
+            zone=lambda: alarms.zone(node),
+            node=chosen.node.name,
+            now_us=_now_us,
+            targets=targets,
+            events_added=events_added,
+            poll_seconds=chosen.alerts.poll_seconds,
+        )
     if "worker" in roles and chosen.recording.command:
         node.analyser = _analyser(node, stack, targets)
     if "worker" in roles:

@@ -440,3 +440,9 @@ async def tell_leaks(tx: store.Transaction, key: str, numbers: Collection[str], 
 
 def _slot(row: Row[*tuple[Any, ...]]) -> Slot:
     return Slot(*(getattr(row, name) for name in _FIELDS))
+
+
+async def last_exhausted(connection: store.Connection) -> dict[str, int]:
+    """By pool, when its last alarm was that nothing was free; pools that never had one are missing."""
+    query = select(_STATES.c.pool, _STATES.c.exhausted_us).where(_STATES.c.exhausted_us.is_not(None))
+    return {row.pool: row.exhausted_us for row in await connection.execute(query)}

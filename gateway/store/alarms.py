@@ -1,0 +1,46 @@
+"""The alarms that are pending or raised, so that a restart neither tells one twice nor forgets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, select
+
+from gateway import store
+from gateway.core import alarms
+from gateway.store import outgoingschema, statements
+
+Key = tuple[str, str]
+"""Kind and subject."""
+
+_ALARMS = outgoingschema.alarms
+
+
+async def all_states(connection: store.Connection, *, alone: bool = False) -> dict[Key, alarms.State]:
+    """Of all that are not quiet. `alone`: until the end of the transaction no other process judges them (PostgreSQL; on
+    SQLite the one writer is alone)."""
+    query = select(_ALARMS).with_for_update() if alone else select(_ALARMS)
+    return {
+        (row.kind, row.subject): alarms.State(row.pending_us, row.clearing_us, row.raised_us, row.told_us)
+        for row in await connection.execute(query)
+    }
+
+
+async def save(tx: store.Transaction, changed: Mapping[Key, alarms.State]) -> None:
+    """Writes states; quiet ones go."""
+    rows = [
+        {
+            "kind": kind,
+            "subject": subject,
+            "pending_us": state.pending_us,
+            "clearing_us": state.clearing_us,
+            "raised_us": state.raised_us,
+            "told_us": state.told_us,
+        }
+        for (kind, subject), state in sorted(changed.items())
+        if state != alarms.QUIET
+    ]
+    await statements.upsert(tx, _ALARMS, rows)
+    for (kind, subject), state in changed.items():
+        if state == alarms.QUIET:
+            await tx.execute(delete(_ALARMS).where(_ALARMS.c.kind == kind, _ALARMS.c.subject == subject))
