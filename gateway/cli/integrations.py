@@ -1,0 +1,74 @@
+"""`integrations …`: what a service would be told of a call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli import context, failures, moments, output
+
+if TYPE_CHECKING:
+    from gateway.config.settings import Settings
+    from gateway.core.outgoing import adapters
+    from gateway.core.outgoing.integration import Integration
+
+app = typer.Typer(help="Analytics, ad platforms and CRMs that are told of calls.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Keeps `try` a command of the group."""
+
+
+@app.command("try", short_help="Show what a service would be told of a call.")
+def try_(
+    target: Annotated[str, typer.Argument(help="Like ga4:main, as `dialmark webhooks list` has it.")],
+    call: Annotated[str, typer.Argument(help="Id of a call.")],
+    ringing: Annotated[bool, typer.Option("--ringing", help="As if it rang now, for CRMs.")] = False,
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Show what a service would be told of a call now, or why it would be told nothing. Nothing is sent; a CRM is asked
+    who the caller is. Exit code 1 when the service refuses even that."""
+    settled = context.run(_tried(context.settings(config), target, call, ringing))
+    for text in (settled.request, settled.note):
+        if text:
+            print("\n".join(output.plain(line) for line in text.splitlines()))
+    if settled.card is not None:
+        print(json.dumps(settled.card, ensure_ascii=False, indent=1))
+    if settled.state not in ("done", "skipped"):
+        raise typer.Exit(1)
+
+
+async def _tried(chosen: Settings, target: str, call_id: str, ringing: bool) -> adapters.Settled:
+    from gateway.core.outgoing import adapters
+    from gateway.daemon import outgoing
+    from gateway.services import callersvisit, posting
+    from gateway.store import calls
+
+    async with context.database(chosen) as opened:
+        book = await context.book_in_force(opened, chosen)
+        known = {one.target: one for one in book.receivers.integrations.values()} if book is not None else {}
+        integration = _named(known, target)
+        async with opened.read() as connection:
+            row = await calls.get(connection, call_id)
+        if row is None:
+            raise failures.Failure(f"there is no call '{output.plain(call_id[:40])}'")
+        visitor = await callersvisit.CallersVisit(opened)(call_id)
+        now_us = moments.micros(context.now())
+        kind = adapters.RINGING if ringing else "call.completed"
+        event = adapters.Handed(call_id, kind, now_us, json.loads(row.record), call_id)
+        made = outgoing.adapter(replace(integration, dry_run=True), outgoing.workshop(chosen))
+        try:
+            return await made.deliver(event, adapters.Attempt(now_us, visitor=visitor, dry_run=True))
+        finally:
+            await posting.close(made)
+
+
+def _named(known: dict[str, Integration], target: str) -> Integration:
+    if target not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise failures.Failure(f"there is no integration '{output.plain(target[:40])}', but {there}")
+    return known[target]

@@ -1,0 +1,73 @@
+"""`integrations try`: what a service would be told of a call, without telling it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ROUTING, Operator
+
+CALL = "answered_caller_ends"
+
+
+def routing(folder: Path, more: str = "") -> str:
+    (folder / "token").write_text("t0ken")
+    return f"""{ROUTING}
+[[integration]]
+key = "main"
+kind = "ga4"
+measurement_id = "G-ABC123DEF4"
+api_secret = "file:{folder}/token"
+
+[[integration]]
+key = "sales"
+kind = "pipedrive"
+token = "file:{folder}/token"
+address = "http://127.0.0.1:9"
+allow = ["127.0.0.0/8"]
+{more}"""
+
+
+@pytest.fixture
+def call_id(operator: Operator) -> str:
+    operator.apply(routing(operator.folder))
+    operator.write_journal(CALL)
+    operator.track()
+    (call,) = operator("calls", "list", "--format", "json").json
+    return str(call["call_id"])
+
+
+def test_why_nothing_would_be_sent(operator: Operator, call_id: str) -> None:
+    """Each only with the consent it needs."""
+    said = operator("integrations", "try", "ga4:main", call_id)
+    assert said.lines == ["no client_id: no visitor, or no consent"]
+
+
+def test_a_crm_that_cannot_be_asked_is_a_problem(operator: Operator, call_id: str) -> None:
+    said = operator("integrations", "try", "pipedrive:sales", call_id, code=1)
+    assert said.lines[0].startswith("GET /persons/search?term=+")
+    assert said.lines[-1].startswith("not reached")
+    assert "t0ken" not in said.out
+    assert "not reached" in operator("integrations", "try", "pipedrive:sales", call_id, "--ringing", code=1).out
+
+
+def test_what_is_not_there_is_named(operator: Operator, call_id: str) -> None:
+    assert "but ga4:main, pipedrive:sales" in operator("integrations", "try", "ga4:mian", call_id, code=1).err
+    assert "no call 'nothing'" in operator("integrations", "try", "ga4:main", "nothing", code=1).err
+
+
+def test_the_difference_names_an_integration(operator: Operator) -> None:
+    operator.apply()
+    said = operator.apply(routing(operator.folder, "dry_run = true"), "--dry-run")
+    assert "integration main: ga4" in said.out
+    assert "integration sales: pipedrive, dry run" in said.out
+
+
+def test_the_secret_itself_is_refused(operator: Operator) -> None:
+    text = routing(operator.folder).replace(f'"file:{operator.folder}/token"', '"t0ken"')
+    operator.routing.write_text(text, encoding="utf-8")
+    said = operator("apply", operator.routing, code=1)
+    assert "not the secret itself" in said.err + said.out
+    assert json.dumps("t0ken") not in said.err + said.out
