@@ -93,7 +93,7 @@ def result(talk: talks.Talk[Settled], *answers: talks.Response) -> Settled:
 
 
 def adapter(
-    one: adapters.Service | adapters.BatchService, *, token: str | None = "token-1", seconds: float = 10.0
+    one: adapters.Service | adapters.BatchService, *, token: str | None = "token-1", seconds: float = 20.0
 ) -> service.ServiceAdapter:
     """A service driven over loopback at full speed."""
     http = service.Http(LOOPBACK, base_url=one.base_url, style=one.token_style, per_second=100_000.0, seconds=seconds)

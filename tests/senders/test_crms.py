@@ -295,7 +295,8 @@ async def test_a_crm_that_does_not_answer_in_time_is_asked_again(kind: Kind) -> 
         there.knows()
         there.orders[0] = peer.SLOW
         there.orders[2] = peer.SLOW_AFTER
-        settled = await until_settled(adapter, event())
+        # On a busy machine others may be too slow as well.
+        settled = await until_settled(adapter, event(), most=40)
         assert settled[0].note == "no answer in time"
         assert (settled[-1].state, len(there.calls)) == (State.DONE, 1)
 
