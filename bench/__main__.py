@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import sys
 
-from bench import calls, calls_recorded, dnipage, replay, report, vault
+from bench import calls, calls_recorded, dnipage, outbox, replay, report, vault
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
-    parser.add_argument("name", choices=("calls", "calls-recorded", "replay", "vault", "dni"))
+    parser.add_argument("name", choices=("calls", "calls-recorded", "replay", "vault", "dni", "outbox"))
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: minutes become seconds")
     parser.add_argument(
         "--postgres", metavar="URL", help="replay: an empty PostgreSQL database to catch up into as well"
@@ -23,6 +23,8 @@ def main() -> int:
         measured = asyncio.run(calls_recorded.measure(quick=options.quick))
     elif options.name == "vault":
         measured = vault.measure(quick=options.quick)
+    elif options.name == "outbox":
+        measured = outbox.measure(quick=options.quick)
     elif options.name == "dni":
         measured = dnipage.measure(quick=options.quick)
     else:

@@ -57,7 +57,7 @@ class Pace:
     poll_seconds: float = 1.0
     gather_seconds: float = 0.005
     """Between what came back first and the commit: ten answers cost little more than one."""
-    at_once: int = 16
+    at_once: int = 32
     """Events of one target on their way at once, each of another call."""
     patience_seconds: float = 5.0
     """At a stop, for what is on its way."""
