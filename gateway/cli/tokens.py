@@ -25,6 +25,7 @@ SCOPES = {
     "recordings:pause": "pause and resume recordings",
     "recordings:listen": "play recordings",
     "recordings:download": "keep recordings as files",
+    "webhooks:manage": "receivers of events, their deliveries, tests and replays",
     "admin": "everything",
 }
 """As in `gateway.web.auth.Scope`, which would take a fifth of a second to import; a test compares them."""

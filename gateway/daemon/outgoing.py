@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.config import settings
@@ -73,6 +73,20 @@ def adapter(receiver: receivers.Receiver, tools: catalogue.Workshop) -> adapters
             return mqtt.Broker(receiver, secret)
         case integration.Integration():
             return catalogue.adapter(receiver, tools)
+
+
+def adapters_of(
+    chosen: settings.Settings, current: Callable[[], book.Book | None]
+) -> Callable[[str], adapters.Adapter | None]:
+    """Makes what speaks to a target of the book in force, for a test; None for one that it does not know."""
+    tools = workshop(chosen)
+
+    def made(target: str) -> adapters.Adapter | None:
+        in_force = current()
+        known = in_force.receivers.everyone() if in_force is not None else []
+        return next((adapter(one, tools) for one in known if one.target == target), None)
+
+    return made
 
 
 def _line(receiver: receivers.Receiver, tools: catalogue.Workshop) -> posting.Line:

@@ -19,6 +19,7 @@ from gateway.store import calls, joined, routing
 from gateway.web import (
     auth,
     eventdocs,
+    hooks,
     lookup,
     parts,
     pausing,
@@ -35,7 +36,7 @@ _CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
 Named = book.Site | book.Source | book.Destination | book.Agent
 
 table = routes.Table()
-TABLES = (table, eventdocs.table, pausing.table, receipts.table, recordings.table)
+TABLES = (table, eventdocs.table, hooks.table, pausing.table, receipts.table, recordings.table)
 """All of the API."""
 
 

@@ -47,6 +47,7 @@ class Scope(StrEnum):
     RECORDINGS_PAUSE = "recordings:pause"
     RECORDINGS_LISTEN = "recordings:listen"
     RECORDINGS_DOWNLOAD = "recordings:download"
+    WEBHOOKS_MANAGE = "webhooks:manage"
     ADMIN = "admin"
 
 

@@ -181,7 +181,7 @@ def _stored(name: str) -> str:
 
 
 @table.get(
-    f"/api/v1/events/{VERSION}", scope=auth.Open.SIGNED_IN, out=EventList, summary="Types of events and their schemas"
+    f"/api/v1/events/{VERSION}", scope=auth.Scope.CALLS_READ, out=EventList, summary="Types of events and their schemas"
 )
 async def list_events(request: web.Request) -> web.StreamResponse:
     known = {one: f"/api/v1/events/{VERSION}/{one}.json" for one in sorted(events.ALL_TYPES)}
@@ -190,7 +190,7 @@ async def list_events(request: web.Request) -> web.StreamResponse:
 
 @table.get(
     f"/api/v1/events/{VERSION}/{{type:[a-z_.]+}}.json",
-    scope=auth.Open.SIGNED_IN,
+    scope=auth.Scope.CALLS_READ,
     media_type="application/schema+json",
     summary="JSON Schema of an event",
     slugs=("not-found",),

@@ -103,13 +103,13 @@ class LoginQuery(routes.Query):
 
 @table.get("/", scope=auth.Scope.CALLS_READ, query=schemas.CallsQuery, is_page=True, summary="The page")
 async def show_calls(request: web.Request, query: schemas.CallsQuery) -> web.StreamResponse:
-    context = {**await _frame(request), **await _recent(request, query), **await _live(request)}
-    return _html(request, "calls.html", context)
+    context = {**await frame(request), **await _recent(request, query), **await _live(request)}
+    return html(request, "calls.html", context)
 
 
 @table.get("/fragments/live", scope=auth.Scope.LIVE_READ, is_page=True, summary="Calls that are up")
 async def show_live(request: web.Request) -> web.StreamResponse:
-    return _html(request, "live.html", await _live(request))
+    return html(request, "live.html", await _live(request))
 
 
 @table.get(
@@ -120,22 +120,22 @@ async def show_live(request: web.Request) -> web.StreamResponse:
     summary="Figures and calls",
 )
 async def show_recent(request: web.Request, query: schemas.CallsQuery) -> web.StreamResponse:
-    return _html(request, "recent.html", await _recent(request, query))
+    return html(request, "recent.html", await _recent(request, query))
 
 
 @table.get(
     f"/fragments/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold"
 )
 async def show_record(request: web.Request) -> web.StreamResponse:
-    return _html(request, "record.html", {"call": await _one(request), "may": request[routes.PRINCIPAL].may})
+    return html(request, "record.html", {"call": await _one(request), "may": request[routes.PRINCIPAL].may})
 
 
 @table.get(f"/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record")
 async def show_call(request: web.Request) -> web.StreamResponse:
-    return _html(
+    return html(
         request,
         "call.html",
-        {**await _frame(request), "call": await _one(request), "may": request[routes.PRINCIPAL].may},
+        {**await frame(request), "call": await _one(request), "may": request[routes.PRINCIPAL].may},
     )
 
 
@@ -188,7 +188,7 @@ async def show_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     if shown.slug == "unauthenticated" and request.method in auth.SAFE_METHODS:
         following = "?" + urlencode({"next": request.path_qs}) if request.path_qs != "/" else ""
         return web.Response(status=303, headers={"Location": "/login" + following})
-    return _html(request, "problem.html", {"problem": shown}, status=shown.status, headers=shown.headers)
+    return html(request, "problem.html", {"problem": shown}, status=shown.status, headers=shown.headers)
 
 
 def _local(address: str) -> str:
@@ -211,17 +211,19 @@ def _login_form(
 ) -> web.StreamResponse:
     context = {"next": following, "error": error, "version": request.app[parts.PARTS].version}
     status = problem.status if problem is not None else 200
-    return _html(request, "login.html", context, status=status, headers=problem.headers if problem else None)
+    return html(request, "login.html", context, status=status, headers=problem.headers if problem else None)
 
 
-def _html(
+def html(
     request: web.Request, template: str, context: dict[str, Any], *, status: int = 200, headers: Any = None
 ) -> web.Response:
+    """A template as an answer."""
     text = _templates.get_template(template).render(context)
     return routes.encoded_response(text, "text/html", status=status, headers=headers)
 
 
-async def _frame(request: web.Request) -> dict[str, Any]:
+async def frame(request: web.Request) -> dict[str, Any]:
+    """What every page shows around its own."""
     here = request.app[parts.PARTS]
     now = here.clock().astimezone(here.zone)
     current = here.current_book()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway import store
 from gateway.core import book
+from gateway.core.outgoing import adapters
 from gateway.store import keyring
 from gateway.web import auth, health, live, metrics, streams
 
@@ -69,6 +70,8 @@ class AdminParts:
     """Pauses and resumes recordings, None on a process without a manager session."""
     vault: VaultParts | None = None
     """None on a process that cannot play recordings."""
+    adapter_of: Callable[[str], adapters.Adapter | None] | None = None
+    """What speaks to a target of the routing in force, to be closed afterwards; None where nothing is sent."""
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 
@@ -89,6 +92,11 @@ class AdminParts:
 
 
 PARTS: web.AppKey[AdminParts] = web.AppKey("parts", AdminParts)
+
+
+def moment(at_us: int) -> datetime:
+    """The aware time of microseconds since the epoch."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
 
 
 def micros(moment: datetime) -> int:

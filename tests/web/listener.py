@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway import store
 from gateway.core import book
+from gateway.core.outgoing import adapters
 from gateway.store import calls, tokens
 from gateway.web import app, auth, health, live, metrics, parts, streams
 from tests.web import material
@@ -48,6 +49,7 @@ class Listener:
     hang_up: parts.HangUp | None = None
     mute_recording: parts.MuteRecording | None = None
     vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
+    adapter_of: Callable[[str], adapters.Adapter | None] | None = None
     url: str = ""
     made: int = 0
 
@@ -92,6 +94,7 @@ class Listener:
                 hang_up=self._hang_up,
                 mute_recording=self._mute_recording,
                 vault=self.vault_parts,
+                adapter_of=self.adapter_of,
                 clock=self.clock,
                 pace=self.pace,
             )
