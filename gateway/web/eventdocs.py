@@ -184,12 +184,12 @@ def _stored(name: str) -> str:
     f"/api/v1/events/{VERSION}", scope=auth.Scope.CALLS_READ, out=EventList, summary="Types of events and their schemas"
 )
 async def list_events(request: web.Request) -> web.StreamResponse:
-    known = {one: f"/api/v1/events/{VERSION}/{one}.json" for one in sorted(events.ALL_TYPES)}
+    known = {one: f"/api/v1/events/{VERSION}/{one}" for one in sorted(events.ALL_TYPES)}
     return routes.json_response({"version": VERSION, "events": known})
 
 
 @table.get(
-    f"/api/v1/events/{VERSION}/{{type:[a-z_.]+}}.json",
+    f"/api/v1/events/{VERSION}/{{type:[a-z_.]+}}",
     scope=auth.Scope.CALLS_READ,
     media_type="application/schema+json",
     summary="JSON Schema of an event",

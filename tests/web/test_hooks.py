@@ -136,5 +136,5 @@ async def test_schemas_of_events_are_served(listener: Listener, http: aiohttp.Cl
         async with http.get(listener.url + address, headers=headers) as answer:
             assert answer.status == 200
             assert json.loads(await answer.text())["title"] == event_type
-    async with http.get(listener.url + "/api/v1/events/v1/no.such.json", headers=headers) as answer:
+    async with http.get(listener.url + "/api/v1/events/v1/no.such", headers=headers) as answer:
         assert answer.status == 404
