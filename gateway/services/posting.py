@@ -11,7 +11,7 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -130,7 +130,7 @@ class Courier:
         try:
             while True:
                 try:
-                    await self.step()
+                    await _whole(self.step())
                     if self.problem is not None and self.state.failing_us is None and self.state.off_us is None:
                         self.problem = None
                 except store.StoreUnavailable as error:
@@ -158,13 +158,15 @@ class Courier:
             state = await targets.state(tx, self.target)
             state = await self._settle(tx, list(zip(ended, steps, strict=True)), state, now_us)
             # Before the claim: after a pause (a stopped process, a clock set forward) it would take its own again.
-            await self._beat(tx, now_us)
+            lost = await self._beat(tx, now_us)
             claimed = await self._claim(tx, state, now_us, self._free(len(ended)))
             known = await targets.facts(tx, self.target, {one.event.call_id for one in claimed if one.event.call_id})
         self._tell(state, list(zip(ended, steps, strict=True)))
         del self._ended[: len(ended)]
-        for one in ended:
-            self._held.pop(one.delivery.seq, None)
+        self._let_go({*lost, *(one.delivery.seq for one in ended)})
+        if now_us >= self._next_beat_us:
+            # Only now: a transaction that failed has prolonged nothing.
+            self._next_beat_us = now_us + self._shared.pace.lease_us // 3
         self._take_off(claimed, known)
         return len(claimed)
 
@@ -176,7 +178,7 @@ class Courier:
                 while self._flights or self._ended:
                     if self._flights:
                         await asyncio.wait(self._flights, return_when=asyncio.FIRST_COMPLETED)
-                    await self.step()
+                    await _whole(self.step())
 
     async def _abandon(self) -> None:
         flights = list(self._flights)
@@ -272,15 +274,17 @@ class Courier:
             visitor=visitor,
         )
 
-    async def _beat(self, tx: store.Transaction, now_us: int) -> None:
-        """Prolongs the leases of what is on its way; stops what another process has taken over."""
+    async def _beat(self, tx: store.Transaction, now_us: int) -> set[int]:
+        """Prolongs the leases of all that is held; gives those that are not ours any more."""
         if now_us < self._next_beat_us:
-            return
-        self._next_beat_us = now_us + self._shared.pace.lease_us // 3
-        for seq, one in list(self._held.items()):
-            if not await outbox.extend(tx, one, until_us=now_us + self._shared.pace.lease_us):
-                # Settled in this transaction, or lost.
-                del self._held[seq]
+            return set()
+        until_us = now_us + self._shared.pace.lease_us
+        return {seq for seq, one in self._held.items() if not await outbox.extend(tx, one, until_us=until_us)}
+
+    def _let_go(self, seqs: set[int]) -> None:
+        """After the commit: these are settled, or another process has taken them over and delivers them."""
+        for seq in seqs:
+            self._held.pop(seq, None)
         for flight, group in self._flights.items():
             if not any(one.seq in self._held for one in group):
                 flight.cancel()
@@ -386,6 +390,17 @@ class Courier:
             self.problem = state.last_error if state.failing_us is not None else None
 
 
+async def _whole(work: Coroutine[Any, Any, object]) -> None:
+    """Cancelled, it ends what it has begun: a statement that is cut off would leave its connection behind, and what
+    was claimed to its lease."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 def alert(kind: str, subject: str, message: str, node: str, now_us: int) -> outbox.Event:
     """The event of an alarm of this part."""
     event_id = str(uuid.uuid5(events.EVENT_IDS, f"{ALERT}/{kind}/{subject}/{now_us}"))
@@ -479,7 +494,7 @@ class Post:
             while True:
                 self._changed.clear()
                 await self._fit()
-                await self._prune()
+                await _whole(self._prune())
                 await self._wait()
         finally:
             for task in self._tasks.values():
