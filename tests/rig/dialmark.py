@@ -54,22 +54,32 @@ class Daemon:
         settings: keys by section that win over what the rig sets: ``{"journal": {"rotate_bytes": 65536}}``.
         name: of the node in records.
         records: it has a key ring, so that calls can be recorded, from ``node.recordings`` into ``vault``.
+        process: ends the names of its files, so that a second process runs beside the first on the same database.
+        roles: of ``dialmark run``; all of them if "".
     """
 
     def __init__(
-        self, node: AsteriskNode, settings: Settings | None = None, *, name: str = "rig", records: bool = False
+        self,
+        node: AsteriskNode,
+        settings: Settings | None = None,
+        *,
+        name: str = "rig",
+        records: bool = False,
+        process: str = "",
+        roles: str = "",
     ) -> None:
         self.node = node
         self.name = name
         self.admin = Address("127.0.0.1", ports.free_port())
         self.public = Address("127.0.0.1", ports.free_port())
-        self.config = node.folder / "dialmark.toml"
+        self.roles = roles
+        self.config = node.folder / f"dialmark{process}.toml"
         self.state = node.folder / "state"
         self.database = self.state / "dialmark.db"
         self.vault = self.state / "vault"
         self.ring_file = self.state / "vault.keys"
         self.own_prompts = self.state / "prompts"
-        self.log_file = node.folder / "daemon.log"
+        self.log_file = node.folder / f"daemon{process}.log"
         self._settings: dict[str, dict[str, Value]] = self._own_settings()
         self._process: subprocess.Popen[bytes] | None = None
         self.state.mkdir(mode=0o750, exist_ok=True)
@@ -142,7 +152,7 @@ class Daemon:
             raise RuntimeError("already running")
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                processes.guarded(self._command("run")),
+                processes.guarded(self._command("run", *(["--roles", self.roles] if self.roles else []))),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
