@@ -12,7 +12,7 @@ import functools
 import json
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -80,10 +80,11 @@ class _Batch:
     """Who waits to hear whether the leases of their signs are gone."""
     seen: dict[str, int] = field(default_factory=dict)
     clicks: list[tuple[str, str, int]] = field(default_factory=list)
+    told: dict[str, visits.Told] = field(default_factory=dict)
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.asked or self.signs or self.seen or self.clicks or self.calls)
+        return bool(self.asked or self.signs or self.seen or self.clicks or self.told or self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ class Leasing:
         self._stays: dict[str, float | None] = {}
         self._next_laws_us = self._next_terms_us = self._next_tick_us = self._next_leaks_us = 0
         self._asked: deque[_Asked] = deque()
+        self._to_forget: set[str] = set()
         self._batch = _Batch()
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -188,9 +190,27 @@ class Leasing:
         self._batch.beats.append(beaten)
         return await beaten.lives
 
-    def leave(self, visit_id: str | None, lease_ids: Sequence[str] = ()) -> None:
-        """A page says goodbye."""
-        self._sign(visit_id, lease_ids, leaves=True)
+    def leave(self, visit_id: str | None, lease_ids: Sequence[str] = (), *, was_shown: bool = True) -> None:
+        """A page says goodbye; one that has not `was_shown` its numbers gives them back."""
+        self._sign(visit_id, lease_ids, leaves=True, was_shown=was_shown)
+
+    def tell(self, visitor_id: str, ids: Mapping[str, str], variables: Mapping[str, str]) -> None:
+        """A page knows more of its visitor than when it was opened."""
+        before = self._batch.told.get(visitor_id, ({}, {}))
+        if len(self._batch.told) < MAX_SIGNS:
+            self._batch.told[visitor_id] = {**before[0], **ids}, {**before[1], **variables}
+        self._wanted.set()
+
+    def promised_seconds(self, site: str) -> int:
+        """For so long after an answer the site's numbers are nobody else's, even if nothing more is heard."""
+        known = [self._terms[one.key] for one in self._web().pools_of(site) if one.key in self._terms]
+        held = [one.living_seconds if one.soft else max(one.living_seconds, one.freeze_seconds) for one in known]
+        return int(min(held, default=pool.UNKNOWN_STAY_SECONDS))
+
+    async def leases_of(self, site: str, visitor_id: str) -> list[str]:
+        """The leases that a visitor of a site has. Raises StoreUnavailable."""
+        async with self._database.read() as connection:
+            return await leases.of_visitor(connection, {one.key for one in self._web().pools_of(site)}, visitor_id)
 
     def click(self, visitor_id: str, number: str) -> None:
         """A visitor followed a `tel:` link of a number that we show; others are passed over."""
@@ -206,10 +226,18 @@ class Leasing:
             self._wanted.set()
 
     async def forget(self, visitor_id: str) -> bool:
-        """The visitor takes the consent back: all that is kept of them goes. False: nobody knows them."""
+        """The visitor takes the consent back: all that is kept of them goes. False: nobody knows them. Raises
+        StoreUnavailable: it is done as soon as it can be."""
+        self._to_forget.add(visitor_id)
+        return await self._forget() > 0
+
+    async def _forget(self) -> int:
+        going = frozenset(self._to_forget)
         async with self._database.begin() as tx:
             await leases.lock(tx)
-            return await visits.forget(tx, [visitor_id]) > 0
+            count = await visits.forget(tx, going)
+        self._to_forget -= going
+        return count
 
     # ---- Life ----
 
@@ -249,6 +277,8 @@ class Leasing:
         """Stores what is waiting, and does what is due."""
         try:
             await self._keep_house()
+            if self._to_forget:
+                await self._forget()
             while batch := self._next_batch():
                 await self._take(batch)
         except store.StoreUnavailable as error:
@@ -283,6 +313,10 @@ class Leasing:
         for one, answer in zip(batch.asked, stored.answers, strict=True):
             if not one.answer.done():
                 one.answer.set_result(answer)
+            else:
+                # Its page has given up meanwhile.
+                lent = [show.lease_id for show in answer.shows if show.lease_id is not None]
+                self.leave(answer.visit_id, lent, was_shown=False)
         for beat in batch.beats:
             lives = beat.lease_ids.isdisjoint(stored.lost)
             self.counts.lost += not lives
@@ -305,6 +339,7 @@ class Leasing:
         kept.signs = [*batch.signs, *kept.signs][-MAX_SIGNS:]
         kept.seen = {**batch.seen, **kept.seen} if len(batch.seen) < MAX_SIGNS else kept.seen
         kept.clicks = [*batch.clicks, *kept.clicks][-MAX_SIGNS:]
+        kept.told = {**batch.told, **kept.told} if len(batch.told) < MAX_SIGNS else kept.told
         kept.calls = [*batch.calls, *kept.calls][-MAX_SIGNS:]
 
     async def _patiently(self, work: Callable[[store.Transaction], Awaitable[_T]]) -> _T:
@@ -325,6 +360,7 @@ class Leasing:
         if batch.signs:
             lost = await leases.keep_alive(tx, batch.signs, self._terms, now_us=self._now_us())
         await visits.seen(tx, batch.seen)
+        await visits.tell(tx, batch.told)
         for number, visitor_id, at_us in batch.clicks:
             await visits.click(tx, number, visitor_id, at_us)
         if batch.clicks:
@@ -340,6 +376,9 @@ class Leasing:
         decided = []
         for one in asked:
             before = known.get(one.arrival.visitor_id or "")
+            if before is not None and before.person.site != one.arrival.site:
+                # Sites do not tell each other of their visitors.
+                before = None
             opened = arrivals.opened(one.arrival, before, web, now_us, self._new_id)
             found.append(opened)
             decided.append(arrivals.decided(one.arrival, web, arrivals.facts_of(one.arrival, opened, before)))
@@ -424,7 +463,8 @@ class Leasing:
         stay = await visits.mean_stay_seconds(tx, self._web().pools[key].site, now_us - STAY_DAYS * DAY_US, now_us)
         freeze = self._terms[key].freeze_seconds if key in self._terms else pool.Freeze().fixed_seconds
         stay_minutes = (stay if stay is not None else pool.UNKNOWN_STAY_SECONDS) / 60
-        return poolmath.Demand(arrivals_per_minute, stay_minutes, freeze / 60)
+        demand = poolmath.Demand(arrivals_per_minute, stay_minutes, freeze / 60)
+        return demand.taken_softly() if key in self._terms and self._terms[key].soft else demand
 
     async def _tell(self, tx: store.Transaction, kind: str, key: str, data: dict[str, object], now_us: int) -> None:
         event_id = str(uuid.uuid5(events.EVENT_IDS, f"{key}/{kind}/{now_us}"))
@@ -517,12 +557,12 @@ class Leasing:
             raise Unavailable("no routing applied yet")
         return self._book.web
 
-    def _sign(self, visit_id: str | None, lease_ids: Sequence[str], *, leaves: bool) -> None:
+    def _sign(self, visit_id: str | None, lease_ids: Sequence[str], *, leaves: bool, was_shown: bool = True) -> None:
         now_us = self._now_us()
         if visit_id is not None and len(self._batch.seen) < MAX_SIGNS:
             self._batch.seen[visit_id] = now_us
         if len(self._batch.signs) < MAX_SIGNS:
-            self._batch.signs += [leases.Sign(lease_id, now_us, leaves) for lease_id in lease_ids]
+            self._batch.signs += [leases.Sign(lease_id, now_us, leaves, was_shown) for lease_id in lease_ids]
         self._wanted.set()
 
     def _counted(self, arrival: Arrival, answer: Answer) -> Answer:

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,10 +179,56 @@ async def forget(
         theirs = await attributions.forget(tx, ids, pseudonym)
         if why == ERASURE and theirs:
             # Who is certain to have called is the same person on the web.
-            await leases.lock(tx)
-            await visits.forget(tx, theirs)
+            await forget_visitors(tx, theirs, now_us=now_us)
         values = [{"call_id": call_id, "pseudonym": pseudonym or "", "why": why, "at_us": now_us} for call_id in ids]
         await statements.upsert(tx, _FORGOTTEN, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """What forgetting visitors did: how many were known, and the calls whose records named one."""
+
+    known: int
+    call_ids: tuple[str, ...]
+
+
+async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *, now_us: int) -> Visitors:
+    """Takes visitors of a web site out: visits, pages, clicks, and what calls say of them. The calls stay, with source
+    and campaign; so does who called. Doing it again changes nothing."""
+    if tx.dialect.name == "sqlite":
+        await tx.execute(text("PRAGMA secure_delete = ON"))
+    await leases.lock(tx)
+    changed = [
+        call_id
+        for call_id in await attributions.naming(tx, visitor_ids)
+        if await _without_visitors(tx, call_id, visitor_ids, now_us)
+    ]
+    return Visitors(await visits.forget(tx, visitor_ids), tuple(changed))
+
+
+async def _without_visitors(tx: store.Transaction, call_id: str, visitor_ids: Collection[str], now_us: int) -> bool:
+    row = await calls.get(tx, call_id)
+    if row is None:
+        return False
+    before = json.loads(row.record)
+    record = erasure.without_visitors(before, visitor_ids)
+    if record == before:
+        return False
+    # A new revision, so that who looks at the call just now and still knows them does not write them back.
+    record["revision"] = row.revision + 1
+    change = {
+        "record": _json(record),
+        "revision": row.revision + 1,
+        "content_hash": hashlib.sha256(_json({**record, "revision": 0}).encode()).hexdigest()[:32],
+        "updated_us": now_us,
+    }
+    await tx.execute(update(_CALLS).where(_CALLS.c.call_id == call_id).values(change))
+    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.call_id == call_id)
+    for seq, payload in (await tx.execute(query)).all():
+        body = json.loads(payload)
+        changed = {**body, "data": erasure.without_visitors(body.get("data") or {}, visitor_ids)}
+        await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+    return True
 
 
 async def _forget_call(tx: store.Transaction, row: calls.CallRow, pseudonym: str | None, now_us: int) -> None:

@@ -11,7 +11,7 @@ from gateway import store
 from gateway.core import poolmath
 from gateway.core.displayrules import Consent
 from gateway.services import arrivals, leasing
-from gateway.store import leases, overflows, visits
+from gateway.store import leases, overflows, timelines
 from tests.services.clinic import FIRST, OVERFLOW, PRINTED, ROUTING, SECOND_NUMBER, Clinic, number, reason, routing_book
 from tests.services.outages import out_of_reach
 
@@ -23,9 +23,9 @@ def clinic(database: store.Database) -> Clinic:
     return Clinic(database)
 
 
-async def timeline(clinic: Clinic, visitor_id: str | None) -> visits.Timeline | None:
+async def timeline(clinic: Clinic, visitor_id: str | None) -> timelines.Timeline | None:
     async with clinic.database.read() as connection:
-        return await visits.timeline(connection, visitor_id or "")
+        return await timelines.timeline(connection, visitor_id or "")
 
 
 async def test_visitors_get_numbers_and_the_rest_the_overflow_number(clinic: Clinic) -> None:
