@@ -129,8 +129,9 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             changed=board.publish,
         )
     if "web" in roles:
-        await _start_web(node, stack)
+        # First, since the admin listener tells of it.
         await _start_public(node, stack)
+        await _start_web(node, stack)
     meters.watch(checks.readings(node))
     return node
 
