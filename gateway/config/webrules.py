@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ MAX_BLOCK = 1_000
 
 _HOST = re.compile(r"(?!www\.)(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{2,63}|localhost")
 _HOST_SHAPE = "a host's name in lower case without www., like clinic.example"
+_ADDRESS = re.compile(r"https?://(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{1,63}(?::[0-9]{1,5})?/(?:[A-Za-z0-9._~-]{1,63}/){0,5}")
+_ADDRESS_SHAPE = "an address with its final slash, like https://calls.clinic.example/"
 _BLOCK = re.compile(r"(.+?)\s*\.\.\s*(.+)")
 _RULED_BY_BROWSER = tuple(kind.value for kind in Kind if kind is not Kind.OWN)
 
@@ -39,6 +41,8 @@ def read_site(table: tables.Table, site: book.Site) -> webbook.WebSite | None:
         asking=web.choice("asking", webbook.Asking, webbook.Asking.PENDING),
         beat_seconds=web.whole("beat_seconds", webbook.BEAT_SECONDS, 5, 120),
         window_days=web.whole("window_days", webbook.WINDOW_DAYS, 1, 365),
+        pages=tuple(_addresses(web, hosts)),
+        script_address=web.matching("script_address", _ADDRESS, _ADDRESS_SHAPE),
     )
     if not read.targets:
         web.wrong("targets", "is missing: the site has no business_number that could be replaced on its pages")
@@ -287,6 +291,18 @@ def _hosts(table: tables.Table, name: str) -> Iterator[str]:
         else:
             guess = host.lower().removeprefix("https://").removeprefix("www.").strip("/")
             table.wrong(name, f"must be {_HOST_SHAPE}", index=index, word=guess, choices=(guess,))
+
+
+def _addresses(table: tables.Table, hosts: Collection[str]) -> Iterator[str]:
+    """`pages`: whole addresses on the site's hosts."""
+    for index, page in enumerate(table.texts("pages")):
+        host = traffic.parts(page)[0]
+        if not page.startswith(("https://", "http://")) or not page.isprintable() or " " in page:
+            table.wrong("pages", "must be whole addresses, like https://clinic.example/implants", index=index)
+        elif host not in hosts:
+            table.wrong("pages", f"{host or 'nobody'} is not among the hosts", index=index, word=host, choices=hosts)
+        else:
+            yield page
 
 
 def _utm(table: tables.Table) -> dict[str, str]:
