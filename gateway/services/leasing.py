@@ -524,13 +524,7 @@ class Leasing:
             async with self._database.read() as connection:
                 since_us = now_us - leaks.WATCH_DAYS * DAY_US
                 calls = await attributions.number_calls(connection, one.key, since_us, now_us)
-            by_number = {number: calls.get(number, []) for number in one.numbers}
-            found = {leak.number: leak for leak in leaks.outliers(by_number)}
-            found |= {
-                number: leak
-                for number, theirs in by_number.items()
-                if (leak := leaks.suspect(number, theirs, now_us)) is not None
-            }
+            found = leaks.found(one.numbers, calls, now_us)
             await self._patiently(functools.partial(self._tell_leaks, one.key, found, now_us))
 
     async def _tell_leaks(
