@@ -20,6 +20,7 @@ from gateway.services import (
     dispatcher,
     journalguard,
     leasing,
+    places,
     planner,
     prompter,
     recorder,
@@ -100,6 +101,7 @@ class Node:
     attributing: attributing.Attributing | None = None
     web_runner: web.AppRunner | None = None
     public: PublicListener | None = None
+    places: places.Places | None = None
 
     def roots(self) -> dict[str, supervision.Root]:
         """Root tasks in the order of starting."""
@@ -124,6 +126,8 @@ class Node:
             roots["attributing"] = self.attributing.run
         if self.public is not None:
             roots["public listener"] = self.public.run
+        if self.places is not None:
+            roots["places"] = self.places.run
         return roots
 
     def phases(self, notifier: supervision.Notifier) -> list[supervision.Phase]:

@@ -22,10 +22,12 @@ from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, t
 from gateway.services import (
     analysing,
     attributing,
+    callbacks,
     dispatcher,
     forgotten,
     journalguard,
     leasing,
+    places,
     planner,
     prompter,
     recorder,
@@ -34,7 +36,7 @@ from gateway.services import (
 )
 from gateway.store import journal as stored_journal
 from gateway.web import app as admin
-from gateway.web import auth, live, metrics, parts
+from gateway.web import auth, live, metrics, parts, turnstile, visiting
 
 _log = log.get("daemon")
 NO_RING = recorder.NO_RING
@@ -130,7 +132,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         )
     if "web" in roles:
         # First, since the admin listener tells of it.
-        await _start_public(node, stack)
+        await _start_public(node, stack, targets)
         await _start_web(node, stack)
     meters.watch(checks.readings(node))
     return node
@@ -248,12 +250,43 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
     await web.TCPSite(node.web_runner, chosen.web.admin_host, chosen.web.admin_port).start()
 
 
-async def _start_public(node: Node, stack: AsyncExitStack) -> None:
+async def _start_public(node: Node, stack: AsyncExitStack, targets: list[str]) -> None:
     chosen = node.settings.web
     if chosen.port:
-        node.public = public.PublicListener(public.application(), chosen.host, chosen.port)
+        if chosen.places_file is not None:
+            node.places = places.Places(chosen.places_file)
+            await node.places.look()
+        node.public = public.PublicListener(visiting.application(_visiting(node, targets)), chosen.host, chosen.port)
         stack.push_async_callback(node.public.close)
         await node.public.open()
+
+
+def _visiting(node: Node, targets: list[str]) -> visiting.VisitingParts:
+    chosen, places_of = node.settings.web, node.places
+    assert node.leasing is not None
+
+    def visit_limits() -> turnstile.Limits:
+        limits = node.settings.limits
+        return turnstile.Limits(
+            limits.visits_per_minute,
+            limits.site_visits_per_minute,
+            limits.callbacks_per_hour,
+            limits.site_callbacks_per_hour,
+        )
+
+    return visiting.VisitingParts(
+        leasing=node.leasing,
+        callbacks=callbacks.Callbacks(node.database, now_us=_now_us, targets=targets, events_added=node.events_added),
+        database=node.database,
+        current_book=lambda: node.books.current,
+        now_us=_now_us,
+        place_of=places_of.of if places_of is not None else visiting.nowhere,
+        trusted_proxies=chosen.trusted_proxies,
+        country_header=chosen.country_header,
+        city_header=chosen.city_header,
+        limits=visit_limits,
+        observe=node.meters.visited,
+    )
 
 
 def _limits(in_force: settings.Settings) -> auth.Limits:

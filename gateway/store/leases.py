@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, func, select, text, update
+from sqlalchemy import Row, bindparam, case, delete, func, select, text, update
 
 from gateway import store
 from gateway.core import delays, matching, pool, webbook
@@ -46,11 +46,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A visitor's page lives, or says goodbye."""
+    """A visitor's page lives, or says goodbye, or was never shown the number."""
 
     lease_id: str
     at_us: int
     leaves: bool = False
+    was_shown: bool = True
 
 
 Terms = Mapping[str, pool.Terms]
@@ -224,6 +225,9 @@ async def keep_alive(tx: store.Transaction, signs: Iterable[Sign], terms: Terms,
                 pools.add(row.pool)
                 changed.append((read, slot))
     await _write(tx, changed)
+    unshown = [read.lease_id for read, slot in changed if slot.lease_id is None]
+    if unshown:
+        await tx.execute(delete(_LEASES).where(_LEASES.c.lease_id.in_(unshown)))
     await note_beat(tx, pools, now_us)
     return lost
 
@@ -231,9 +235,10 @@ async def keep_alive(tx: store.Transaction, signs: Iterable[Sign], terms: Terms,
 def _signed(slot: Slot, signs: Sequence[Sign], terms: pool.Terms) -> Slot | None:
     read: Slot | None = slot
     for sign in sorted(signs, key=lambda sign: sign.at_us):
-        if read is not None:
-            take = pool.leave if sign.leaves else pool.beat
-            read = take(read, sign.lease_id, sign.at_us, terms)
+        if read is None or read.lease_id is None:
+            break
+        take = pool.beat if not sign.leaves else pool.leave if sign.was_shown else pool.give_back
+        read = take(read, sign.lease_id, sign.at_us, terms)
     return read
 
 
@@ -349,6 +354,12 @@ async def mend_outage(tx: store.Transaction, terms: Terms, *, now_us: int) -> in
         await _write(tx, list(chunk))
     await note_beat(tx, set(terms), now_us)
     return len(changed)
+
+
+async def of_visitor(connection: store.Connection, pools: Collection[str], visitor_id: str) -> list[str]:
+    """The leases that a visitor has in these pools."""
+    query = select(_SLOTS.c.lease_id).where(_SLOTS.c.pool.in_(sorted(pools)), _SLOTS.c.visitor_id == visitor_id)
+    return [lease for lease in (await connection.execute(query)).scalars() if lease is not None]
 
 
 async def slots(connection: store.Connection, key: str) -> list[Slot]:
