@@ -162,9 +162,15 @@ class _Watch:
     # ---- What it comes to ----
 
     @property
-    def has_script(self) -> bool:
-        """Whether the page has asked for a script of ours."""
-        return any(_SCRIPT.search(one.url) for one in self.requests.values())
+    def is_answered(self) -> bool:
+        """Whether every request of the script has its answer, read to its end."""
+        return all(one.is_over for one in self.requests.values()) and not self.tasks
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the page has asked for a script of ours, and none came."""
+        scripts = [one for one in self.requests.values() if _SCRIPT.search(one.url)]
+        return bool(scripts) and all(one.is_over and one.status != 200 for one in scripts)
 
     def seen(self, failure: str = "") -> webjudging.Seen:
         """All of it."""
@@ -207,8 +213,24 @@ async def check(
     most_seconds: float,
     screenshot: Path | None = None,
 ) -> Checked:
-    """Opens a case's page, waits until its numbers stand, and judges it. Takes `most_seconds` at most, and a little
+    """Opens a case's page, waits until its numbers stand, and judges it. A page that failed in a way that passes is
+    opened once more: nobody is to be woken by one lost packet. Each time takes `most_seconds` at most, and a little
     more for the picture."""
+    first = await _check(browser, web, case, pass_id, most_seconds=most_seconds, screenshot=screenshot)
+    if not any(one.what in webjudging.PASSING for one in first.findings):
+        return first
+    return await _check(browser, web, case, pass_id, most_seconds=most_seconds, screenshot=screenshot)
+
+
+async def _check(
+    browser: chromium.Browser,
+    web: WebBook,
+    case: Case,
+    pass_id: str,
+    *,
+    most_seconds: float,
+    screenshot: Path | None = None,
+) -> Checked:
     began = time.monotonic()
     async with _watched(browser, case, pass_id) as watch:
         failure = ""
@@ -263,12 +285,14 @@ async def _until_asked(watch: _Watch) -> None:
     loaded_at: float | None = None
     while not watch.failure:
         await _look_at_state(watch)
-        if watch.state in ("ready", "slow", "failed"):
+        if watch.state in ("ready", "failed") or (watch.state == "slow" and watch.is_answered):
             return
         if watch.is_loaded:
+            if watch.has_failed:
+                return
             now = time.monotonic()
             loaded_at = now if loaded_at is None else loaded_at
-            is_waiting = watch.state == "asking" or any(not one.is_over for one in watch.requests.values())
+            is_waiting = watch.state in ("asking", "slow") or not watch.is_answered
             if now - loaded_at > SCRIPT_SECONDS and not is_waiting:
                 return
         await asyncio.sleep(POLL_SECONDS)
@@ -281,8 +305,9 @@ async def _until_settled(watch: _Watch, web: WebBook) -> webjudging.Seen:
         await _look(watch)
         seen = watch.seen()
         is_well = all(one.level is Level.OK for one in webjudging.judge(web, watch.case, seen))
-        is_whole = watch.is_loaded and not watch.tasks
-        if (is_well and is_whole) or time.monotonic() > until or watch.failure:
+        is_whole = watch.is_loaded and watch.is_answered
+        is_hopeless = bool(watch.failure) or (watch.state != "ready" and watch.is_answered)
+        if (is_well and is_whole) or is_hopeless or time.monotonic() > until:
             return seen
         await asyncio.sleep(POLL_SECONDS)
 

@@ -187,6 +187,8 @@ def _of_kind(kind: Kind, tables: Tables) -> Iterator[_Way]:
 def _hosts(kind: Kind, tables: Tables) -> Iterator[str]:
     rows: Iterator[Row] = (row for rows in tables.hosts.values() for row in rows)
     names = [row.match for row in rows if row.kind == kind.value and not row.match.startswith("android-app:")]
+    # Browsers tell another site the host alone.
+    names.sort(key=lambda name: "/" in name)
     yield from itertools.islice((name.replace(".*", ".com") for name in names), 3)
 
 

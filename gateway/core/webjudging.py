@@ -14,6 +14,8 @@ from gateway.core.webcases import Case
 
 SLOW_SCRIPT_SECONDS = 1.0
 """A script that needs longer finds visitors who have read the site's number already."""
+PASSING = frozenset(("page_failed", "timeout", "refused", "slow", "script_slow"))
+"""What may be otherwise in a moment."""
 LISTED = 3
 """Places that a message names."""
 
@@ -138,6 +140,9 @@ def _script(case: Case, seen: Seen) -> Iterator[Finding]:
 
 
 def _answered(seen: Seen) -> Iterator[Finding]:
+    if seen.failure and (not seen.asked or seen.asked[-1].status is None):
+        # Said already: there was no time for it.
+        return
     if not seen.asked:
         if not seen.faults and not seen.blocked:
             yield _error("not_asked", "the script is there but did not ask for numbers")

@@ -1,23 +1,21 @@
-"""A clinic's web site and the gateway of its numbers, both served beside the operator's commands on the same database."""
+"""A clinic's web site and the gateway of its numbers, both served beside the operator on one database."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from gateway import store
 from gateway.config import routingfile
-from gateway.core import numberformats, scriptwire
-from gateway.core.displayrules import Place, Reason
-from gateway.services import arrivals, leasing
-from gateway.store import webchecks
+from gateway.services import callbacks, leasing
+from gateway.web import security, visiting
 from gateway.web.dni import script
 from tests.web.dni import standin
 
@@ -88,56 +86,46 @@ pool = "moscow"
 BODY = """<h1>Clinic</h1><p>Call <b>8 (495) 000-00-01</b></p><a href="tel:+74950000001">call</a>"""
 
 
+def now_us() -> int:
+    return round(time.time() * 1_000_000)
+
+
 @dataclass
 class Gate:
-    """What a gateway does with the script's questions; `lends` is a real pool."""
+    """The real public application on the operator's database; `delay_seconds` holds its answers up."""
 
     path: Path
     routing: str
-    status: int = 200
-    wait_ms: int = 30_000
     delay_seconds: float = 0.0
-    visits: list[scriptwire.Visit] = field(default_factory=list)
-    lends: leasing.Leasing | None = None
-    database: store.Database | None = None
+    leasing: leasing.Leasing | None = None
 
-    async def begin(self) -> None:
-        self.database = await store.Database.open(f"sqlite:///{self.path}")
-        self.lends = leasing.Leasing(self.database, now_us=lambda: 1_900_000_000_000_000)
-        self.lends.use(routingfile.parse(self.routing, 1))
-        await self.lends.step()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Serves it; its address."""
+        script.program()
+        database = await store.Database.open(f"sqlite:///{self.path}")
+        book = routingfile.parse(self.routing, 1)
+        self.leasing = leasing.Leasing(database, now_us=now_us)
+        self.leasing.use(book)
+        lending = asyncio.create_task(self.leasing.run())
+        parts = visiting.VisitingParts(
+            self.leasing, callbacks.Callbacks(database, now_us=now_us), database, lambda: book, now_us
+        )
+        application = visiting.application(parts)
+        application.middlewares.append(self._delay)
+        try:
+            async with standin.served(application) as url:
+                yield url
+        finally:
+            lending.cancel()
+            await asyncio.gather(lending, return_exceptions=True)
+            await database.close()
 
-    def application(self) -> web.Application:
-        made = web.Application()
-        made.router.add_get("/dni/v1/{site}.js", self._script)
-        made.router.add_post("/dni/v1/visit", self._visit)
-        return made
-
-    async def _script(self, request: web.Request) -> web.Response:
-        if self.status == 404:
-            return web.Response(status=404)
-        target = numberformats.target(SITE_NUMBER)
-        assert target is not None
-        site = request.match_info["site"]
-        made = script.render(scriptwire.configuration(site, [target], wait_ms=self.wait_ms))
-        return web.Response(body=made.body, headers=made.headers)
-
-    async def _visit(self, request: web.Request) -> web.Response:
-        visit = scriptwire.visit(await request.read())
-        self.visits.append(visit)
-        headers = {"Access-Control-Allow-Origin": request.headers["Origin"], "Access-Control-Allow-Credentials": "true"}
-        if self.status != 200:
-            return web.Response(status=self.status, headers=headers)
-        await asyncio.sleep(self.delay_seconds)
-        assert self.lends is not None and self.database is not None
-        async with self.database.read() as connection:
-            known = visit.check and await webchecks.is_valid(connection, visit.check.pass_id, now_us=0)
-        if not known or visit.check is None:
-            return web.Response(body=scriptwire.visit_answer(Reason.BOT), headers=headers)
-        place = Place(visit.check.country, (visit.check.city,) if visit.check.city else ())
-        answer = await self.lends.preview(arrivals.Arrival("clinic", visit.url, visit.referrer, place=place))
-        shown = [scriptwire.Shown(one.target, one.number) for one in answer.shows if one.number]
-        return web.Response(body=scriptwire.visit_answer(answer.shows[0].reason, shown), headers=headers)
+    @web.middleware
+    async def _delay(self, request: web.Request, handler: security.Handler) -> web.StreamResponse:
+        if request.method == "POST":
+            await asyncio.sleep(self.delay_seconds)
+        return await handler(request)
 
 
 @dataclass
@@ -166,19 +154,11 @@ def served(database: Path, routing: str = ROUTING) -> Iterator[WebClinic]:
     over = asyncio.Event()
 
     async def serve() -> None:
-        await clinic.gate.begin()
-        try:
-            async with (
-                standin.served(clinic.gate.application()) as gate,
-                standin.served(clinic.site.application()) as at,
-            ):
-                clinic.url = at.replace("127.0.0.1", "localhost")
-                clinic.script = f"{gate}/dni/v1/clinic.js"
-                begun.set()
-                await over.wait()
-        finally:
-            assert clinic.gate.database is not None
-            await clinic.gate.database.close()
+        async with clinic.gate.running() as gate, standin.served(clinic.site.application()) as at:
+            clinic.url = at.replace("127.0.0.1", "localhost")
+            clinic.script = f"{gate}/dni/v1/clinic.js"
+            begun.set()
+            await over.wait()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
@@ -190,7 +170,3 @@ def served(database: Path, routing: str = ROUTING) -> Iterator[WebClinic]:
         loop.call_soon_threadsafe(over.set)
         thread.join(20)
         loop.close()
-
-
-def jsonld(number: str) -> str:
-    return f'<script type="application/ld+json">{json.dumps({"telephone": number})}</script>'
