@@ -35,12 +35,20 @@ class _Refusing(asyncio.Protocol):
 class PublicListener:
     """`open` listens, or says in `problem` why not; `run`, a root task, goes on trying."""
 
-    def __init__(self, app: web.Application, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
         self._runner = web.AppRunner(
             app,
             access_log=None,
             shutdown_timeout=CLOSE_SECONDS,
-            keepalive_timeout=IDLE_SECONDS,
+            keepalive_timeout=idle_seconds,
             lingering_time=LINGERING_SECONDS,
             max_headers=MOST_HEADERS,
             max_line_size=MOST_LINE,
@@ -48,6 +56,7 @@ class PublicListener:
             auto_decompress=False,
         )
         self._host = host
+        self._most_connections = most_connections
         self._port = port
         self._listening: asyncio.Server | None = None
         self.problem: str | None = None
@@ -71,6 +80,7 @@ class PublicListener:
                 _log.error("public listener not open, will be tried again", address=self.address, error=str(error))
             self.problem = str(error)
             return
+        self._port = self._listening.sockets[0].getsockname()[1]
         if self.problem is not None:
             _log.info("public listener open", address=self.address)
         self.problem = None
@@ -90,6 +100,6 @@ class PublicListener:
 
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
-        if server is None or len(server.connections) >= MOST_CONNECTIONS:
+        if server is None or len(server.connections) >= self._most_connections:
             return _Refusing()
         return server()

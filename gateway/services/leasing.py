@@ -355,10 +355,11 @@ class Leasing:
     # ---- One transaction ----
 
     async def _store(self, tx: store.Transaction, batch: _Batch) -> _Stored:
-        answers = await self._lend(tx, batch.asked) if batch.asked else []
         lost: set[str] = set()
         if batch.signs:
+            # First, so that what is given back can be lent, and what has just shown life is not.
             lost = await leases.keep_alive(tx, batch.signs, self._terms, now_us=self._now_us())
+        answers = await self._lend(tx, batch.asked) if batch.asked else []
         await visits.seen(tx, batch.seen)
         await visits.tell(tx, batch.told)
         for number, visitor_id, at_us in batch.clicks:
@@ -481,7 +482,9 @@ class Leasing:
             return
         if now_us >= self._next_terms_us:
             self._terms = await self._work_out_terms(routing_book.web, now_us)
-            self._next_terms_us = now_us + round(TERMS_SECONDS * SECOND_US)
+            if routing_book is self._book:
+                # Else a newer book came meanwhile, and its pools have no terms yet.
+                self._next_terms_us = now_us + round(TERMS_SECONDS * SECOND_US)
         if not self._is_fitted:
             pools = list(routing_book.web.pools.values())
             if pools or self._is_mended:

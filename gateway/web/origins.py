@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-ALLOWED = "dialmark_allowed_origin"
+from aiohttp import web
+
+ALLOWED = web.RequestKey("allowed_origin", str)
 """Key of a request: the origin whose page may read the answer."""
 
 _ORIGIN = re.compile(r"(?:https?|capacitor|ionic)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[0-9]{1,5})?")

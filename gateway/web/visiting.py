@@ -67,6 +67,8 @@ class VisitingParts:
     country_header: str = ""
     city_header: str = ""
     limits: Callable[[], turnstile.Limits] = turnstile.Limits
+    answer_seconds: float = ANSWER_SECONDS
+    body_seconds: float = BODY_SECONDS
     clock: Callable[[], float] = time.monotonic
     observe: Callable[[str, int, float], None] = _unobserved
     """Told of each request: its kind, the status of its answer, seconds."""
@@ -76,7 +78,7 @@ def application(here: VisitingParts) -> web.Application:
     """What visitors' browsers may ask. Run it with `access_log=None`, `auto_decompress=False`."""
     made = web.Application(
         client_max_size=scriptwire.MAX_BODY_BYTES + 1,
-        middlewares=[_observe(here), security.turn_errors_into_problems],
+        middlewares=[_observe(here), security.errors_as_problems(_instance)],
     )
     visiting = Visiting(here)
     made.router.add_get("/dni/v1/{site:[a-z0-9-]{1,63}}.js", visiting.serve_script, name="script")
@@ -209,7 +211,7 @@ class Visiting:
         if (request.content_length or 0) > scriptwire.MAX_BODY_BYTES:
             raise problems.Problem("too-large")
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(self._here.body_seconds):
                 body = await request.read()
         except TimeoutError:
             request.protocol.close()
@@ -303,9 +305,9 @@ class Visiting:
 
     # ---- Answering ----
 
-    async def _in_time(self, work: Awaitable[_Done], seconds: float = ANSWER_SECONDS) -> _Done:
+    async def _in_time(self, work: Awaitable[_Done], seconds: float | None = None) -> _Done:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._here.answer_seconds if seconds is None else seconds):
                 return await work
         except (TimeoutError, leasing.Unavailable):
             raise problems.Problem("unavailable", headers={"Retry-After": RETRY_SECONDS}) from None
@@ -394,6 +396,12 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     if origin := request.get(origins.ALLOWED):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Allow-Credentials"] = "true"
+
+
+def _instance(request: web.Request) -> str:
+    """Not the path that was asked for, which is anybody's text."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else PATH
 
 
 def _observe(here: VisitingParts) -> Middleware:
