@@ -25,6 +25,8 @@ SCOPES = {
     "recordings:pause": "pause and resume recordings",
     "recordings:listen": "play recordings",
     "recordings:download": "keep recordings as files",
+    "visitors:read": "visitors of the web sites",
+    "visitors:erase": "erase a visitor",
     "admin": "everything",
 }
 """As in `gateway.web.auth.Scope`, which would take a fifth of a second to import; a test compares them."""

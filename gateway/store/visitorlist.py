@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, text
 
 from gateway import store
 from gateway.store import poolschema, statements, visits
@@ -39,7 +39,8 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One visitor in short. `touch` is the visit whose source counts, `last` the one they were in last."""
+    """One visitor in short. `touch` is the visit whose source counts: the last that was not direct, else the last.
+    `last` is the one they were in last."""
 
     person: visits.Person
     last: visits.Visit | None
@@ -107,6 +108,7 @@ def _of_visitor(table: Any) -> ColumnElement[bool]:
 
 async def _rows(connection: store.Connection, visitor_ids: Sequence[str]) -> tuple[Row, ...]:
     known = await visits.known(connection, visitor_ids)
+    came = await _touches(connection, visitor_ids)
     visited: dict[str, tuple[int, int]] = {}
     called: dict[str, int] = {}
     for chunk in statements.chunks(visitor_ids):
@@ -121,10 +123,26 @@ async def _rows(connection: store.Connection, visitor_ids: Sequence[str]) -> tup
         Row(
             known[visitor_id].person,
             known[visitor_id].last,
-            known[visitor_id].touch,
+            came.get(visitor_id),
             *visited.get(visitor_id, (0, 0)),
             called.get(visitor_id, 0),
         )
         for visitor_id in visitor_ids
         if visitor_id in known
     )
+
+
+_DECIDING = text(
+    "SELECT visit_id FROM (SELECT visit_id, row_number() OVER (PARTITION BY visitor_id "
+    "ORDER BY CASE WHEN kind = 'direct' THEN 1 ELSE 0 END, started_us DESC, visit_id DESC) AS place "
+    "FROM visits WHERE visitor_id IN :visitors AND is_touch) AS ranked WHERE place = 1"
+).bindparams(bindparam("visitors", expanding=True))
+
+
+async def _touches(connection: store.Connection, visitor_ids: Sequence[str]) -> dict[str, visits.Visit]:
+    found = {}
+    for chunk in statements.chunks(visitor_ids):
+        ids = list((await connection.execute(_DECIDING, {"visitors": list(chunk)})).scalars())
+        for row in await connection.execute(select(_VISITS).where(_VISITS.c.visit_id.in_(ids))):
+            found[row.visitor_id] = visits.visit_from(row)
+    return found

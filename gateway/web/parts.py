@@ -69,6 +69,8 @@ class AdminParts:
     """Pauses and resumes recordings, None on a process without a manager session."""
     vault: VaultParts | None = None
     """None on a process that cannot play recordings."""
+    exports: Sequence[Path] = ()
+    """JSON-lines files that erasing a visitor changes too."""
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 

@@ -7,7 +7,7 @@ Problem
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
 ├── 404 not-found / call-not-found
-├── 404 recording-not-found
+├── 404 recording-not-found / visitor-not-found
 ├── 404 site-not-found        no such site, or none with `[site.web]`
 ├── 403 other-site            a page that is not one of the site's
 ├── 408 too-slow              the body did not come in time
@@ -47,6 +47,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "not-found": (404, "No such address"),
     "call-not-found": (404, "No such call"),
     "recording-not-found": (404, "No such recording"),
+    "visitor-not-found": (404, "No such visitor"),
     "site-not-found": (404, "No such site"),
     "other-site": (403, "The page is not one of the site's"),
     "too-slow": (408, "The request took too long"),
