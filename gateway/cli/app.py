@@ -17,6 +17,7 @@ from gateway.cli import (
     explain,
     init,
     numbers,
+    pools,
     recordings,
     report,
     retention,
@@ -75,6 +76,7 @@ app.add_typer(routing.app, name="routing")
 app.command(short_help="Show the way a call would take, and why.")(explain.explain)
 app.add_typer(calls.app, name="calls")
 app.add_typer(numbers.app, name="numbers")
+app.add_typer(pools.app, name="pools")
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(report.app, name="report")
 app.add_typer(retention.app, name="retention")

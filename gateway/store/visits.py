@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, bindparam, delete, func, select, text, update
+from sqlalchemy import BigInteger, Row, bindparam, delete, func, literal, select, text, tuple_, update
 
 from gateway import store
 from gateway.core import erasure, matching, touches, traffic
