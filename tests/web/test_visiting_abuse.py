@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -62,18 +63,17 @@ OTHERS = (
 )
 
 
-@pytest.mark.parametrize("origin", OWN)
-async def test_only_the_sites_own_pages_read_answers(front: Front, origin: str) -> None:
-    said = await front.post("visit", headers={"Origin": origin})
-    assert (said.status, said.headers["Access-Control-Allow-Origin"]) == (200, origin)
+async def test_only_the_sites_own_pages_read_answers(front: Front) -> None:
+    for origin in OWN:
+        said = await front.post("visit", headers={"Origin": origin})
+        assert (said.status, said.headers["Access-Control-Allow-Origin"]) == (200, origin)
 
 
-@pytest.mark.parametrize("origin", OTHERS, ids=range(len(OTHERS)))
-async def test_pages_of_others_take_no_number(front: Front, origin: str | None) -> None:
+async def test_pages_of_others_take_no_number(front: Front) -> None:
     """Site keys are bound to the site's hosts; a request without an origin is no browser's."""
-    for kind in ("visit", "page", "beat", "callback"):
+    for origin, kind in product(OTHERS, ("visit", "page", "beat", "callback")):
         said = await front.post(kind, visitor="v" * 32, headers={"Origin": origin})
-        assert (said.status, said.json["type"]) == (403, "urn:dialmark:problem:other-site")
+        assert (said.status, said.json["type"]) == (403, "urn:dialmark:problem:other-site"), origin
         assert "Access-Control-Allow-Origin" not in said.headers
     assert (await stored(front), await stored(front, "events")) == (0, 0)
 
@@ -123,13 +123,14 @@ AHEAD = (
 )
 
 
-@pytest.mark.parametrize("headers", [*({"User-Agent": one} for one in BOTS), *AHEAD], ids=range(len(BOTS) + len(AHEAD)))
-async def test_bots_are_lent_nothing(front: Front, headers: dict[str, Any]) -> None:
+async def test_bots_are_lent_nothing(front: Front) -> None:
     """attribution.md 2.5: a tenth of undetected bots doubles the share of visitors without a number."""
-    said = await front.post("visit", headers=headers)
-    assert (said.status, said.json["reason"], said.json["numbers"], said.cookies) == (200, "bot", {}, {})
-    paged = await front.post("page", visitor="v" * 32, headers=headers)
-    assert paged.json["ok"] is False
+    requests: list[dict[str, Any]] = [*({"User-Agent": one} for one in BOTS), *AHEAD]
+    for headers in requests:
+        said = await front.post("visit", headers=headers)
+        assert (said.status, said.json["reason"], said.json["numbers"], said.cookies) == (200, "bot", {}, {}), headers
+        paged = await front.post("page", visitor="v" * 32, headers=headers)
+        assert paged.json["ok"] is False
     assert (await stored(front), await stored(front, "visitors")) == (0, 0)
 
 
@@ -191,7 +192,7 @@ async def test_an_address_that_nobody_trusted_writes_is_not_believed(database: s
 async def test_forged_visits_drain_a_pool_no_faster_than_the_limit(strict: Front) -> None:
     """From a thousand addresses, each with a visitor of its own: 30 at once, 30 a minute, and never more."""
     begun = strict.now_us
-    for turn in range(10):
+    for turn in range(5):
         for place in range(10):
             await strict.post(
                 "visit", headers=behind(f"198.{turn}.100.{place}"), visitor=f"made-up-{turn}-{place}-0000"
@@ -199,7 +200,7 @@ async def test_forged_visits_drain_a_pool_no_faster_than_the_limit(strict: Front
         minutes = (strict.now_us - begun) / 60e6
         assert await stored(strict) <= 30 + 30 * minutes
         strict.later(6)
-    assert await stored(strict) == 30 + 27
+    assert await stored(strict) == 30 + 12
 
 
 async def test_a_flood_of_anything_is_turned_away(strict: Front) -> None:
@@ -238,34 +239,31 @@ async def test_what_is_wrong_is_said_and_what_was_sent_is_not(front: Front) -> N
         assert said.status == 400 and secret.encode() not in said.body
 
 
-@pytest.mark.parametrize("size", [scriptwire.MAX_BODY_BYTES, scriptwire.MAX_BODY_BYTES + 1, 900_000])
-async def test_bodies_have_a_size(front: Front, size: int) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
+async def test_bodies_have_a_size(front: Front) -> None:
+    async def pieces(size: int) -> AsyncIterator[bytes]:
         for _ in range(0, size, 8_192):
             yield b"x" * 8_192
 
-    expected = 400 if size <= scriptwire.MAX_BODY_BYTES else 413
-    assert (await front.post("visit", b"x" * size)).status == expected
     headers = {"Origin": ORIGIN, "Content-Type": "text/plain"}
-    if size != scriptwire.MAX_BODY_BYTES + 1:
-        said = await front.ask("POST", "/dni/v1/visit", data=pieces(), headers=headers)
+    for size, expected in ((scriptwire.MAX_BODY_BYTES, 400), (scriptwire.MAX_BODY_BYTES + 1, 413), (900_000, 413)):
+        assert (await front.post("visit", b"x" * size)).status == expected
+        said = await front.ask("POST", "/dni/v1/visit", data=pieces(size), headers=headers)
         assert said.status == expected
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Content-Type": "application/json"},
-        {"Content-Type": "application/x-www-form-urlencoded"},
-        {"Content-Type": "multipart/form-data; boundary=x"},
-        {"Content-Encoding": "gzip"},
-        {"Content-Encoding": "identity"},
-    ],
-    ids=str,
+UNREAD = (
+    {"Content-Type": "application/json"},
+    {"Content-Type": "application/x-www-form-urlencoded"},
+    {"Content-Type": "multipart/form-data; boundary=x"},
+    {"Content-Encoding": "gzip"},
+    {"Content-Encoding": "identity"},
 )
-async def test_only_plain_text_is_read(front: Front, headers: dict[str, str]) -> None:
+
+
+async def test_only_plain_text_is_read(front: Front) -> None:
     """Forms of other sites cannot send it, and nothing is unpacked."""
-    assert (await front.post("visit", headers=headers)).status == 400
+    for headers in UNREAD:
+        assert (await front.post("visit", headers=headers)).status == 400
 
 
 async def raw(front: Front, sent: bytes, *, until_closed: bool = False) -> tuple[bytes, float]:
@@ -287,24 +285,23 @@ async def raw(front: Front, sent: bytes, *, until_closed: bool = False) -> tuple
 HEAD = b"POST /dni/v1/visit HTTP/1.1\r\nHost: x\r\nOrigin: https://clinic.example\r\nContent-Type: text/plain\r\n"
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % one for one in range(100)) + b"\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET / HTTP/9.9\r\n\r\n",
-        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
-        HEAD + b"Content-Length: -5\r\n\r\n",
-    ],
-    ids=range(7),
+NO_REQUESTS = (
+    b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % one for one in range(100)) + b"\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00",
+    b"GET / HTTP/9.9\r\n\r\n",
+    HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+    HEAD + b"Content-Length: -5\r\n\r\n",
 )
-async def test_requests_that_are_none(front: Front, sent: bytes) -> None:
+
+
+async def test_requests_that_are_none(front: Front) -> None:
     """Lines, fields and their number are bounded."""
-    answer, _ = await raw(front, sent, until_closed=True)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ") or answer.startswith(b"HTTP/1.0 400 ")
-    assert (await front.visit()).status == 200
+    for sent in NO_REQUESTS:
+        answer, _ = await raw(front, sent, until_closed=True)
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")), sent
+        assert (await front.visit()).status == 200
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(database: store.Database) -> None:
