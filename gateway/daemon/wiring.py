@@ -243,6 +243,7 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
         hang_up=_hang_up(node.ami) if node.ami is not None else None,
         mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
         vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
+        exports=(chosen.events.jsonl_path,) if chosen.events.jsonl_path is not None else (),
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
     await node.web_runner.setup()

@@ -2,8 +2,9 @@
 
 Nothing of it is stored: another model tomorrow gives other shares of the same touches.
 
-    "credit": {"model": "linear", "window_days": 30, "touches": [{credit, at, source, source_name, parent_source, channel,
-               medium, campaign, term, content, landing_page, referrer}]}
+    "credit": {"model": "linear", "window_days": 30,
+               "touches": [{credit, at, source, source_name, parent_source, channel, medium, campaign, term, content,
+                            landing_page, referrer}]}
 
 The shares sum to 1; `touches` is empty where nobody knows where the call came from. A call of which no touch is known -
 a static or overflow number, a visitor whose visits are gone - is credited to what its record says, with `at` null.
@@ -39,7 +40,7 @@ FIELDS = (
 async def credited(
     connection: store.Connection, rows: Sequence[stored_calls.CallRow], model: Model, routing_book: book.Book | None
 ) -> dict[str, dict[str, Any]]:
-    """The `credit` of each call, by call id. Sources have the names, and a touch counts for as long, as the book says."""
+    """The `credit` of each call, by call id. The book says what sources are called and for how long a touch counts."""
     filed = await attributions.of_calls(connection, [row.call_id for row in rows])
     found = {}
     for row in rows:

@@ -15,8 +15,8 @@ SECOND_US = 1_000_000
 
 
 def summary(row: visitorlist.Row, routing_book: book.Book | None) -> dict[str, Any]:
-    """One visitor of the list. `source` to `term` are those of the last touch that was not direct, the device is that of
-    the last visit."""
+    """One visitor of the list. `source` to `term` are those of the last touch that was not direct, the device and the
+    place those of the last visit."""
     on = row.last.on if row.last is not None else visits.Device()
     return {
         "visitor_id": row.person.visitor_id,
@@ -34,8 +34,8 @@ def summary(row: visitorlist.Row, routing_book: book.Book | None) -> dict[str, A
 async def profile(
     connection: store.Connection, visitor_id: str, routing_book: book.Book | None
 ) -> dict[str, Any] | None:
-    """All that is known of a visitor, each list oldest first; None for one who is not known. `is_cut`: there is more than
-    the latest 100 visits, 1,000 pages, 200 clicks or calls."""
+    """All that is known of a visitor, each list oldest first; None for one who is not known. `is_cut`: there is more
+    than the latest 100 visits, 1,000 pages, 200 clicks or calls."""
     found = await timelines.timeline(connection, visitor_id)
     if found is None:
         return None

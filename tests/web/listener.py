@@ -48,6 +48,7 @@ class Listener:
     hang_up: parts.HangUp | None = None
     mute_recording: parts.MuteRecording | None = None
     vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
+    exports: tuple[Path, ...] = ()
     url: str = ""
     made: int = 0
 
@@ -92,6 +93,7 @@ class Listener:
                 hang_up=self._hang_up,
                 mute_recording=self._mute_recording,
                 vault=self.vault_parts,
+                exports=self.exports,
                 clock=self.clock,
                 pace=self.pace,
             )

@@ -1,5 +1,5 @@
-"""A clinic whose visitors came, looked and called, behind the admin listener: visits by the real leasing, records as the
-tracker files them."""
+"""A clinic whose visitors came, looked and called, behind the admin listener: visits by the real leasing, records as
+the tracker files them."""
 
 from __future__ import annotations
 
