@@ -40,7 +40,6 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    # The same question gives the same file.
     "svg.hashsalt": "dialmark",
 }
 SPANS = (20, 30, 60)
@@ -62,7 +61,8 @@ def draw(outcome: simulating.Outcome, path: Path, *, about: str, current: int | 
         _risks(right, outcome, current)
         figure.suptitle(_title(outcome, about), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
         is_svg = path.suffix.lower() == ".svg"
-        metadata = {"Date": None} if is_svg else {"Software": None}
+        # Neither when nor with what: the same question gives the same file.
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type") if is_svg else ("Software",))
         figure.savefig(path, format="svg" if is_svg else "png", dpi=150, metadata=metadata)
 
 
