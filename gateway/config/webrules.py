@@ -87,6 +87,7 @@ class Reader:
     traffic: Tables
     numbers: dict[str, book.TrackingNumber]
     """By digits; grows by the pools' numbers."""
+    web_sites: Mapping[str, webbook.WebSite]
     pools: dict[str, webbook.NumberPool] = field(default_factory=dict)
     rules: dict[str, list[tuple[tables.Table, displayrules.DisplayRule]]] = field(default_factory=dict)
 
@@ -130,6 +131,8 @@ class Reader:
         own = [one.key for one in self.sites.values() if one.business_number == number]
         if own:
             message = f"{number} is the own number of site {own[0]}"
+        elif pages := [site for site, one in self.web_sites.items() if number in one.targets]:
+            message = f"{number} stands on the pages of site {pages[0]} (targets): everybody would call it"
         elif known is None:
             # Taken at once, so that the next table sees it; replaced when the pool is read.
             self.numbers[number[1:]] = book.TrackingNumber(number, "", book.TrackingKind.POOL, pool=key)
@@ -160,11 +163,19 @@ class Reader:
             condition=self._condition(table),
             number=number,
             pool=shown.key if shown is not None else None,
-            target=table.number("target", site.country) or "",
+            target=self._target(table, site) or "",
         )
         table.refuse_unknown()
         if number is not None or shown is not None:
             self.rules.setdefault(site.key, []).append((table, rule))
+
+    def _target(self, table: tables.Table, site: book.Site) -> str | None:
+        target = table.number("target", site.country)
+        web = self.web_sites.get(site.key)
+        if target is not None and web is not None and target not in web.targets:
+            message = f"{target} is none of the site's targets: it is not looked for on its pages"
+            table.wrong("target", message, word=target, choices=web.targets)
+        return target
 
     def refuse_unreachable(self) -> None:
         """Note rules that are never reached because another takes all their visits."""

@@ -102,7 +102,7 @@ def test_what_is_wrong_with_pages(operator: Operator, clinic: WebClinic) -> None
     assert "“or 8 495 000-00-01 now”" in found["pages"][0]["findings"][0]["problem"]
 
 
-def test_what_is_wrong_with_the_gateway(operator: Operator, clinic: WebClinic) -> None:
+def test_what_is_wrong_with_the_gateway(operator: Operator, clinic: WebClinic, unused_port: int) -> None:
     """A page never takes longer than it may; an answer after 800 ms comes too late for visitors."""
     url = clinic.page() + TAGGED
     clinic.gate.delay_seconds = 1.0
@@ -110,7 +110,8 @@ def test_what_is_wrong_with_the_gateway(operator: Operator, clinic: WebClinic) -
     clinic.gate.delay_seconds = 30.0
     late = check(operator, url, "--page-seconds", "2", code=1)["pages"][0]
     assert whats(late) == ["timeout"] and late["seconds"] < 10
-    away = check(operator, "http://localhost:9/", code=1)["pages"][0]
+    clinic.gate.delay_seconds = 0.0
+    away = check(operator, f"http://localhost:{unused_port}/{TAGGED}", code=1)["pages"][0]
     assert whats(away) == ["page_failed"] and "ERR_CONNECTION_REFUSED" in away["findings"][0]["problem"]
 
 
