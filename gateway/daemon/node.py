@@ -24,6 +24,7 @@ from gateway.services import (
     planner,
     prompter,
     recorder,
+    rehearsing,
     router,
     tracker,
 )
@@ -95,6 +96,7 @@ class Node:
     guard: journalguard.JournalGuard | None = None
     dispatcher: dispatcher.Dispatcher | None = None
     prompter: prompter.Prompter | None = None
+    rehearsal: rehearsing.Rehearsing | None = None
     recorder: recorder.Recorder | None = None
     analyser: analysing.Analyser | None = None
     leasing: leasing.Leasing | None = None
@@ -116,6 +118,8 @@ class Node:
             roots["dispatcher"] = self.dispatcher.run
         if self.prompter is not None:
             roots["prompter"] = self.prompter.run
+        if self.rehearsal is not None:
+            roots["rehearsing"] = self.rehearsal.run
         if self.recorder is not None:
             roots["recorder"] = self.recorder.run
         if self.analyser is not None:

@@ -30,6 +30,7 @@ from gateway.services import (
     places,
     planner,
     prompter,
+    rehearsing,
     recorder,
     router,
     tracker,
@@ -76,7 +77,15 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     def events_added() -> None:
         node.events_added()
 
-    lend = leasing.Leasing(database, now_us=_now_us, targets=targets, events_added=events_added)
+    rehearsal = rehearsing.Rehearsing(database, expect=spoken.expect, now_us=_now_us)
+    lend = leasing.Leasing(
+        database,
+        now_us=_now_us,
+        targets=targets,
+        events_added=events_added,
+        # Who does not speak to agents makes no whispers.
+        lent=rehearsal.lent if "calls" in roles else lambda number, visitor_id: None,
+    )
     routes = router.Router(
         database,
         now=lambda: datetime.now(UTC),
@@ -92,6 +101,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         routes.use(routing_book)
         spoken.use(routing_book)
         lend.use(routing_book)
+        rehearsal.use(routing_book)
         if books.wants_recording and found.recording_ring is None:
             _log.error("the routing asks for recording, and nothing can be recorded", reason=found.problem or NO_RING)
 
@@ -108,7 +118,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         # Both need it: who answers calls keeps a called number from being lent.
         node.leasing = lend
     if "calls" in roles:
-        node.prompter = spoken
+        node.prompter, node.rehearsal = spoken, rehearsal
         node.recorder = await _recorder(node, folder, stack, targets)
         await _start_calls(node, routes, stack, targets)
     if "worker" in roles and chosen.events.jsonl_path is not None:

@@ -218,8 +218,23 @@ async def visitor_of(
     found = await find(connection, question, number, routing_book)
     if found is None or found.attribution.visitor_id is None or found.attribution.confidence < WHISPERED:
         return None
-    said = found.attribution
-    visit = await visits.visit_of(connection, found.attribution.visitor_id, question.at_us)
+    return await _whispered(connection, found.attribution, question.at_us)
+
+
+async def expected(
+    connection: store.Connection, number: book.TrackingNumber, visitor_id: str, at_us: int, routing_book: book.Book
+) -> whisper.Visitor:
+    """What the whisper would say if the visitor, who was lent the number, called at `at_us`."""
+    match = matching.Match(attribution.Method.VISITOR, 1.0, visitor_id)
+    site = _site_of(number, routing_book)
+    window_days = site.window_days if site is not None else webbook.WINDOW_DAYS
+    theirs = await visits.touches_of(connection, [visitor_id], at_us, window_days)
+    touch = touches.deciding(theirs, at_us, window_days)
+    return await _whispered(connection, touches.attributed(match, touch, number, routing_book), at_us)
+
+
+async def _whispered(connection: store.Connection, said: attribution.Attribution, at_us: int) -> whisper.Visitor:
+    visit = await visits.visit_of(connection, said.visitor_id, at_us) if said.visitor_id is not None else None
     return whisper.Visitor(
         source=said.source_name or said.source or "",
         campaign=said.campaign or "",

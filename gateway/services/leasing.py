@@ -116,12 +116,15 @@ class Leasing:
         targets: Sequence[str] = (),
         events_added: Callable[[], None] = lambda: None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        lent: Callable[[str, str], None] = lambda number, visitor_id: None,
     ) -> None:
+        """`lent` is told the number and the visitor of each answer that gives one; it must not block."""
         self._database = database
         self._now_us = now_us
         self._targets = tuple(targets)
         self._events_added = events_added
         self._new_id = new_id
+        self._lent = lent
         self._book: book.Book | None = None
         self._is_fitted = False
         self._is_mended = False
@@ -313,6 +316,7 @@ class Leasing:
         for one, answer in zip(batch.asked, stored.answers, strict=True):
             if not one.answer.done():
                 one.answer.set_result(answer)
+                self._tell_lent(answer)
             else:
                 # Its page has given up meanwhile.
                 lent = [show.lease_id for show in answer.shows if show.lease_id is not None]
@@ -322,6 +326,11 @@ class Leasing:
             self.counts.lost += not lives
             if not beat.lives.done():
                 beat.lives.set_result(lives)
+
+    def _tell_lent(self, answer: Answer) -> None:
+        for show in answer.shows:
+            if show.lease_id is not None and show.number is not None and answer.visitor_id is not None:
+                self._lent(show.number, answer.visitor_id)
 
     def _refuse(self, batch: _Batch, why: str) -> None:
         for one in batch.asked:
