@@ -99,6 +99,8 @@ class _Watch:
                 self._sent(event)
             case "Network.responseReceived":
                 self._answered(event)
+            case "Network.responseReceivedExtraInfo":
+                self._hidden(event)
             case "Network.loadingFinished" | "Network.loadingFailed":
                 self._over(event)
 
@@ -132,6 +134,12 @@ class _Watch:
         if request is not None:
             request.status = event["response"]["status"]
             request.seconds = event["timestamp"] - request.at
+
+    def _hidden(self, event: dict[str, Any]) -> None:
+        """The status of an answer that the browser keeps from the page, too: one that does not name its origin."""
+        request = self.requests.get(event["requestId"])
+        if request is not None and request.status is None:
+            request.status = event.get("statusCode")
 
     def _over(self, event: dict[str, Any]) -> None:
         request = self.requests.get(event["requestId"])

@@ -191,6 +191,9 @@ def test_the_rules_say_what_must_be_shown() -> None:
     shown = replace(answered(answer={SITE: PRINTED}), texts=("+7 499 000-00-06",), links=())
     assert whats(shown, static) == []
     assert whats(GOOD, static) == ["wrong_number"]
+    assert whats(replace(answered(answer={}), texts=("empty",), links=()), web()) == ["no_number"]
+    pool = NumberPool("p", "clinic", "r", (LENT,))
+    assert whats(answered(answer={}), replace(POOLED, pools={"p": pool})) == ["exhausted", "no_number"]
     stays = replace(answered(answer={}), texts=("+7 495 000-00-01",), links=())
     assert whats(stays, web()) == []
     assert whats(GOOD, web()) == ["wrong_number"]
