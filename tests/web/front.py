@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -21,6 +21,8 @@ from gateway.services import callbacks, leasing
 from gateway.store import outbox
 from gateway.web import clients, turnstile, visiting
 from tests.services import clinic
+
+T = TypeVar("T")
 
 SECOND = 1_000_000
 ORIGIN = "https://clinic.example"
@@ -78,6 +80,8 @@ class Front:
     seen: list[tuple[str, int]] = field(default_factory=list)
     """Kind and status of each request."""
 
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
     def __post_init__(self) -> None:
         self.leasing = leasing.Leasing(self.database, now_us=lambda: self.now_us, targets=["jsonl"])
         self.callbacks = callbacks.Callbacks(self.database, now_us=lambda: self.now_us, targets=["jsonl"])
@@ -104,10 +108,29 @@ class Front:
                 trusted_proxies=clients.parse_networks(self.trusted),
                 limits=lambda: self.limits,
                 clock=lambda: self.now_us / SECOND,
-                observe=lambda kind, status, _: self.seen.append((kind, status)),
+                observe=self._observe,
                 **{"answer_seconds": 30.0, **self.more},
             )
         )
+
+    def _observe(self, kind: str, status: int, _: float) -> None:
+        self.seen.append((kind, status))
+        self._news.set()
+
+    async def until(self, kind: str, number: int = 1) -> None:
+        """Until so many requests of a kind have been answered well."""
+        async with asyncio.timeout(30):
+            while len([one for one, status in self.seen if one == kind and status < 300]) < number:
+                self._news.clear()
+                await self._news.wait()
+
+    async def comes_to(self, ask: Callable[[], Awaitable[T]], wanted: T) -> None:
+        """Signs of life are stored a little after they are answered: the store is asked until it says so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                while await ask() != wanted:
+                    pass
+        assert await ask() == wanted
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Front]:

@@ -46,6 +46,10 @@ async def timeline(front: Front, said: Said) -> timelines.Timeline:
     return found
 
 
+async def last_seen(front: Front, said: Said) -> int:
+    return (await timeline(front, said)).visits[0].seen_us
+
+
 async def slot_of(front: Front, number: str = FIRST) -> Any:
     async with front.database.read() as connection:
         found = await leases.slot_of(connection, number)
@@ -94,8 +98,7 @@ async def test_a_pool_that_is_used_up_shows_the_overflow_number(front: Front) ->
     ]  # fmt: skip
     front.later(40)
     assert (await front.again("beat", answers[2])).json["ok"] is True
-    await front.leasing.step()
-    assert (await timeline(front, answers[2])).visits[0].seen_us == front.now_us
+    await front.comes_to(lambda: last_seen(front, answers[2]), front.now_us)
 
 
 async def test_without_consent_nothing_is_set_and_nothing_is_kept(front: Front) -> None:
@@ -211,8 +214,7 @@ async def test_a_number_that_came_too_late_is_free_at_once(front: Front) -> None
     first = await front.visit()
     said = await front.again("leave", first, shown=False)
     assert (said.status, said.body, said.headers["Cache-Control"]) == (204, b"", "no-store")
-    await front.leasing.step()
-    assert await count(front, "leases") == 0
+    await front.comes_to(lambda: count(front, "leases"), 0)
     assert sorted([(await front.visit()).number or "" for _ in range(2)]) == [FIRST, SECOND_NUMBER]
 
 
@@ -267,7 +269,6 @@ async def test_a_page_with_three_numbers_of_three_pools(front: Front) -> None:
     assert len(first.json["lease"]) <= 64
     front.later(600)
     assert (await front.again("beat", first)).json["ok"] is True
-    await front.leasing.step()
     for place in range(3):
         assert (await slot_of(front, f"+7499000050{place}")).seen_us == front.now_us
     assert (await front.again("beat", first, visitor="somebody-else-0001")).json["ok"] is False
@@ -287,7 +288,8 @@ async def test_a_click_is_kept_of_somebody_who_exists(front: Front) -> None:
     assert (await front.again("click", first, number=FIRST)).status == 204
     for wrong in ({"visitor": "made-up-visitor-id"}, {"number": "+74950000000"}):
         assert (await front.again("click", first, **{"number": FIRST, **wrong})).status == 204
-    await front.leasing.step()
+    # A beat is answered when all that came before it is stored.
+    assert (await front.again("beat", first)).json["ok"] is True
     assert (await timeline(front, first)).clicks == (timelines.Click(front.now_us, FIRST),)
     assert await count(front, "clicks") == 1
 
@@ -310,9 +312,10 @@ async def test_who_is_to_be_forgotten_is_not_forgotten_about(front: Front, datab
     with out_of_reach(database_url):
         said = await front.again("leave", first, forget=True)
         assert (said.status, said.cookies[COOKIE].value) == (204, "")
-    async with asyncio.timeout(20):
-        while await count(front, "visitors"):
-            await front.leasing.step()
+    # Whatever comes next brings it about.
+    assert (await front.visit()).status in (200, 503)
+    await front.comes_to(lambda: count(front, "page_views"), 1)
+    assert (await front.visit(first)).json["visitor"] != first.json["visitor"]
 
 
 async def test_a_call_back_is_an_event_with_the_visitors_source(front: Front) -> None:
@@ -367,29 +370,30 @@ async def test_a_store_that_is_away_is_said_at_once(front: Front, database_url: 
         assert (await front.ask("GET", "/dni/v1/clinic.js")).status == 200
     async with asyncio.timeout(30):
         while (await front.visit()).status != 200:
-            await front.leasing.step()
+            pass
     assert (await slot_of(front)).seen_us == front.now_us
+
+
+async def status(front: Front, **more: Any) -> int:
+    return (await front.visit(**more)).status
 
 
 async def test_a_slow_store_is_not_waited_for_and_lends_nothing_meanwhile(
     database: store.Database, database_url: str
 ) -> None:
     """Issue 4, 3: after the page has given up, nothing is left lent: neither what was waiting nor what was stored."""
-    front = Front(database, more={"answer_seconds": 0.05})
+    front = Front(database, more={"answer_seconds": 0.3})
     async with front.running():
-        await front.leasing.step()
+        await front.comes_to(lambda: status(front, consent="denied"), 200)
         async with database.begin() as other:
             await leases.lock(other)
             answers = await asyncio.gather(*(front.visit() for _ in range(3)))
             assert {one.status for one in answers} == {503}
-        async with asyncio.timeout(30):
-            while (await front.visit()).status != 200:
-                pass
-        await front.leasing.step()
+        # What was waiting for the store when it came back is stored, and given back.
+        await front.comes_to(lambda: status(front, consent="denied"), 200)
+        await front.comes_to(lambda: count(front, "leases"), 0)
         living = [await slot_of(front, number) for number in (FIRST, SECOND_NUMBER)]
-        # Only the visitor who was answered at last.
-        assert sum(one.living_until_us > front.now_us for one in living) == 1
-        assert await count(front, "leases") == 1
+        assert all(one.living_until_us <= front.now_us for one in living)
 
 
 async def test_before_a_routing_is_applied(database: store.Database) -> None:
