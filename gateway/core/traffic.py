@@ -258,4 +258,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 def _clean(text: str, length: int) -> str:
     """Printable, of no more than `length` characters, and storable: no NUL, no half of a character."""
-    return "".join(char for char in text[: 4 * length] if char.isprintable())[:length]
+    text = text[: 4 * length]
+    if text.isprintable():
+        return text[:length]
+    return "".join(char for char in text if char.isprintable())[:length]

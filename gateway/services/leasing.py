@@ -12,7 +12,7 @@ import functools
 import json
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -384,6 +384,7 @@ class Leasing:
         known = await visits.known(tx, {one.arrival.visitor_id for one in asked if one.arrival.visitor_id})
         found: list[arrivals.Opened] = []
         decided = []
+        new: set[str] = set()
         for one in asked:
             before = known.get(one.arrival.visitor_id or "")
             if before is not None and before.person.site != one.arrival.site:
@@ -391,11 +392,13 @@ class Leasing:
                 before = None
             opened = arrivals.opened(one.arrival, before, web, now_us, self._new_id)
             found.append(opened)
+            if before is None:
+                new.add(opened.person.visitor_id)
             decided.append(arrivals.decided(one.arrival, web, arrivals.facts_of(one.arrival, opened, before)))
             touch = opened.visit if opened.visit.is_touch else (before.touch if before is not None else None)
             # Two pages of one visitor in one batch: the second goes on where the first is.
             known[opened.person.visitor_id] = visits.Known(opened.person, opened.visit, touch)
-        lent = await self._lease(tx, found, decided, now_us)
+        lent = await self._lease(tx, found, decided, new, now_us)
         people = {one.person.visitor_id: one.person for one in found}
         visited = {one.visit.touch.visit_id: one.visit for one in found}
         await visits.save(tx, list(people.values()), list(visited.values()), [one.page for one in found])
@@ -413,6 +416,7 @@ class Leasing:
         tx: store.Transaction,
         found: Sequence[arrivals.Opened],
         decided: Sequence[list[tuple[str, displayrules.Shown]]],
+        new: Collection[str],
         now_us: int,
     ) -> dict[tuple[int, str], pool.Grant | pool.Exhausted]:
         """By place in the batch and pool: one number of a pool for all targets that are sent to it."""
@@ -423,7 +427,11 @@ class Leasing:
         ]
         if not wanted:
             return {}
-        asks = [leases.Ask(key, found[place].person.visitor_id, self._new_id(), now_us) for place, key in wanted]
+        asks = [
+            leases.Ask(key, visitor_id, self._new_id(), now_us, is_new=visitor_id in new)
+            for place, key in wanted
+            for visitor_id in (found[place].person.visitor_id,)
+        ]
         answers = await leases.grant(tx, asks, self._terms)
         short = Counter(
             key

@@ -42,6 +42,8 @@ class Ask:
     visitor_id: str
     lease_id: str
     at_us: int
+    is_new: bool = False
+    """The visitor's id was made just now: no number can be theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,25 @@ async def grant(
     """An answer to each question, in order; what was granted is written. Raises Overtaken."""
     await lock(tx)
     answers: dict[int, pool.Grant | pool.Exhausted] = {}
+    changed: list[tuple[Slot, Slot]] = []
     for key in dict.fromkeys(one.pool for one in asked):
         places = [place for place, one in enumerate(asked) if one.pool == key]
-        found = await _of_pool(tx, key, [asked[place] for place in places], terms.get(key), beat_seconds)
+        found = await _of_pool(tx, key, [asked[place] for place in places], terms.get(key), changed)
         answers |= dict(zip(places, found, strict=True))
-    return [answers[place] for place in range(len(asked))]
+    await _write(tx, changed)
+    begun = [
+        (one.pool, answer)
+        for place, one in enumerate(asked)
+        if isinstance(answer := answers[place], pool.Grant) and answer.how is not pool.How.KEPT
+    ]
+    await _keep_history(tx, begun, beat_seconds)
+    # How a pool stands counts what was just lent.
+    short = {one.pool: one.at_us for place, one in enumerate(asked) if isinstance(answers[place], pool.Exhausted)}
+    stands = {key: await standing(tx, key, at_us) for key, at_us in short.items()}
+    return [
+        stands.get(one.pool, answer) if isinstance(answer := answers[place], pool.Exhausted) else answer
+        for place, one in enumerate(asked)
+    ]
 
 
 async def peek(connection: store.Connection, key: str, now_us: int, terms: Terms) -> str | None:
@@ -110,36 +126,77 @@ async def peek(connection: store.Connection, key: str, now_us: int, terms: Terms
 
 
 async def _of_pool(
-    tx: store.Transaction, key: str, asked: Sequence[Ask], terms: pool.Terms | None, beat_seconds: float
+    tx: store.Transaction,
+    key: str,
+    asked: Sequence[Ask],
+    terms: pool.Terms | None,
+    changed: list[tuple[Slot, Slot]],
 ) -> list[pool.Grant | pool.Exhausted]:
-    now_us = max(one.at_us for one in asked)
+    """What is granted is appended to `changed`, with what was read. Exhausted: not yet as the pool stands."""
     if terms is None:
-        return [await standing(tx, key, now_us)] * len(asked)
+        return [pool.Exhausted(0, 0, 0, 0)] * len(asked)
+    now_us = max(one.at_us for one in asked)
     slots = await _candidates(tx, key, asked, now_us, is_soft=terms.soft)
     read = dict(slots)
+    turns = _Turns(slots, now_us)
     # In the order of granting: a visitor whose idle number goes to another is off that row before they enter a new one.
     granted: dict[str, Slot] = {}
     answers: list[pool.Grant | pool.Exhausted] = []
     for one in asked:
-        found = pool.ask(slots.values(), one.visitor_id, one.lease_id, now_us, terms)
+        found = pool.ask(turns.of(one.visitor_id), one.visitor_id, one.lease_id, now_us, terms)
         if isinstance(found, pool.Grant):
-            slots[found.slot.number] = granted[found.slot.number] = found.slot
+            turns.take(found.slot)
+            granted[found.slot.number] = found.slot
         answers.append(found)
-    await _write(tx, [(read[number], slot) for number, slot in granted.items()])
-    begun = [answer for answer in answers if isinstance(answer, pool.Grant) and answer.how is not pool.How.KEPT]
-    await _keep_history(tx, key, begun, beat_seconds)
-    if any(isinstance(answer, pool.Exhausted) for answer in answers):
-        stands = await standing(tx, key, now_us)
-        answers = [answer if isinstance(answer, pool.Grant) else stands for answer in answers]
+    changed += [(read[number], slot) for number, slot in granted.items()]
     return answers
+
+
+class _Turns:
+    """The rows that `core.pool` asks for, of those that were read: the visitor's own, the first free and the first
+    frozen one. Numbers are only ever taken, so that the first in turn is looked for no further back."""
+
+    def __init__(self, slots: dict[str, Slot], now_us: int) -> None:
+        self._slots = slots
+        self._now_us = now_us
+        self._own = {slot.visitor_id: number for number, slot in slots.items()}
+        self._turn = sorted(slots, key=lambda number: (slots[number].used_us, number))
+        self._free = self._frozen = 0
+
+    def of(self, visitor_id: str) -> list[Slot]:
+        """Three at most."""
+        while self._free < len(self._turn) and not self._is_to_be_had(self._free, is_soft=False):
+            self._free += 1
+        while self._frozen < len(self._turn) and not self._is_to_be_had(self._frozen, is_soft=True):
+            self._frozen += 1
+        wanted = {*self._turn[self._free : self._free + 1], *self._turn[self._frozen : self._frozen + 1]}
+        if visitor_id in self._own:
+            wanted.add(self._own[visitor_id])
+        return [self._slots[number] for number in wanted]
+
+    def take(self, slot: Slot) -> None:
+        """The slot as it was granted."""
+        before = self._slots[slot.number].visitor_id
+        if before != slot.visitor_id:
+            self._own.pop(before, None)
+        self._own[slot.visitor_id] = slot.number
+        self._slots[slot.number] = slot
+
+    def _is_to_be_had(self, place: int, *, is_soft: bool) -> bool:
+        slot = self._slots[self._turn[place]]
+        held_us = slot.living_until_us if is_soft else slot.held_until_us
+        return held_us <= self._now_us and slot.call_until_us <= self._now_us
 
 
 async def _candidates(
     connection: store.Connection, key: str, asked: Sequence[Ask], now_us: int, *, is_soft: bool
 ) -> dict[str, Slot]:
     """The visitors' own slots, and as many free and frozen ones as could be wanted, each first in its turn."""
-    visitors = list({one.visitor_id for one in asked})
-    found = {row.number: _slot(row) for row in await connection.execute(_OWN, {"of_pool": key, "visitors": visitors})}
+    visitors = list({one.visitor_id for one in asked if not one.is_new})
+    found: dict[str, Slot] = {}
+    if visitors:
+        rows = await connection.execute(_OWN, {"of_pool": key, "visitors": visitors})
+        found = {row.number: _slot(row) for row in rows}
     wanted = {"of_pool": key, "now_us": now_us, "most": len(asked) + len(found)}
     for statement in (_FREE, _FROZEN) if is_soft else (_FREE,):
         for row in await connection.execute(statement, wanted):
@@ -160,7 +217,7 @@ async def _write(tx: store.Transaction, changed: Sequence[tuple[Slot, Slot]]) ->
         raise Overtaken
 
 
-async def _keep_history(tx: store.Transaction, key: str, begun: Sequence[pool.Grant], beat_seconds: float) -> None:
+async def _keep_history(tx: store.Transaction, begun: Sequence[tuple[str, pool.Grant]], beat_seconds: float) -> None:
     rows = [
         {
             "lease_id": one.slot.lease_id,
@@ -170,10 +227,10 @@ async def _keep_history(tx: store.Transaction, key: str, begun: Sequence[pool.Gr
             "issued_us": one.slot.issued_us,
             "gone_us": None,
         }
-        for one in begun
+        for key, one in begun
     ]
     await statements.insert_new(tx, _LEASES, rows)
-    await _end(tx, [one.ended for one in begun if one.ended is not None], beat_seconds)
+    await _end(tx, [one.ended for _, one in begun if one.ended is not None], beat_seconds)
 
 
 async def _end(tx: store.Transaction, ended: Sequence[Slot], beat_seconds: float) -> None:
