@@ -41,6 +41,7 @@ def warnings(text: str, made: book.Book, places: Places) -> list[RoutingError]:
     for key, table in by_key["source"].items():
         _source(table, made.sources[key], made.web.traffic)
     _taken_visits(by_key["source"], made.web.source_rules)
+    _unnumbered(by_key["source"], made)
     _pools(by_key["pool"], made.web)
     _rules(by_key["display_rule"], made, places)
     for finding in webbook.findings(made.web):
@@ -61,6 +62,17 @@ def _source(table: tables.Table, source: book.Source, known: Tables) -> None:
             _medium(table, "medium", source.medium, known)
     for visits in table.tables("visits"):
         _condition(visits, known)
+        if source.campaign_type is book.CampaignType.CALL_ONLY:
+            visits.wrong(None, "never gives a visit: nobody sees the site for a call-only ad")
+
+
+def _unnumbered(of_sources: Mapping[str, tables.Table], made: book.Book) -> None:
+    """Sources that only a number of their own could tell, such as each station of the radio (R10, R106)."""
+    named = {number.source for number in made.tracking_numbers.values()}
+    named |= {rule.source for rule in made.web.source_rules} | {source.parent for source in made.sources.values()}
+    for key, table in of_sources.items():
+        if made.sources[key].campaign_type is not book.CampaignType.CLICK and key not in named:
+            table.wrong(None, "no tracking number names it: its calls are counted for nobody")
 
 
 def _taken_visits(of_sources: Mapping[str, tables.Table], rules: Iterable[SourceRule]) -> None:

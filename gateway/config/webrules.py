@@ -64,13 +64,11 @@ def refuse_mixed_cost_lines(read_sources: Mapping[str, tuple[tables.Table, book.
     """Note sources of different campaign types with one cost line: what a call cost could not be told (R10, R13)."""
     taken: dict[str, book.Source] = {}
     for table, source in read_sources.values():
-        if source.cost_line is None:
-            continue
-        first = taken.setdefault(source.cost_line, source)
+        first = taken.setdefault(source.booked_on, source)
         if first.campaign_type is not source.campaign_type:
             table.wrong(
                 "cost_line",
-                f"'{tables.shown(source.cost_line)}' is that of {first.key}, which is {first.campaign_type.value}: "
+                f"'{tables.shown(source.booked_on)}' is that of {first.key}, which is {first.campaign_type.value}: "
                 f"{source.campaign_type.value} campaigns are booked on a line of their own",
             )
 

@@ -260,6 +260,8 @@ def attributed(found: attribution.Attribution) -> dict[str, Any]:
         "source": found.source,
         "source_name": found.source_name,
         "parent_source": found.parent_source,
+        "campaign_type": found.campaign_type,
+        "cost_line": found.cost_line,
         "channel": found.channel,
         "medium": found.medium,
         "campaign": found.campaign,

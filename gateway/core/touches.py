@@ -162,6 +162,8 @@ def _of_source(found: attribution.Attribution, key: str | None, book: book_.Book
         source=source.key,
         source_name=source.name,
         parent_source=source.parent,
+        campaign_type=source.campaign_type.value,
+        cost_line=source.booked_on,
         channel=source.channel.value,
         medium=source.medium,
         campaign=source.campaign,

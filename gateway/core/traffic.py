@@ -153,6 +153,12 @@ class _Tags:
         return self.tables.name(text.strip().lower())
 
     @property
+    def assistant(self) -> Row | None:
+        """The AI assistant that tags the links in its answers with its own host, `utm_source=chatgpt.com`."""
+        row = self.tables.referrer((self.text("utm_source") or "").strip().lower(), "/")
+        return row if row is not None and row.kind == Kind.AI.value else None
+
+    @property
     def medium(self) -> str:
         """utm_medium in lower case."""
         return (self.text("utm_medium") or "").strip().lower()
@@ -167,6 +173,9 @@ def _decide(tags: _Tags, known: Row | None, host: str, is_own: bool, tables: Tab
         tagged = _of_medium(medium, tags.source, tables) if medium is not None else None
         kind = tagged if tagged is not None and tagged.is_paid else click.medium
         return kind, click.name, tags.medium or "cpc", f"click_id:{click.match}"
+    assistant = tags.assistant if not tags.medium else None
+    if assistant is not None:
+        return Kind.AI, assistant.name, "ai", f"utm_source:{assistant.match}"
     if tags.source or tags.medium:
         kind = _of_medium(medium, tags.source, tables) if medium is not None else Kind.OTHER
         source = tags.source or (known.name if known is not None else host) or "unknown"

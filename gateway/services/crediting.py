@@ -3,8 +3,8 @@
 Nothing of it is stored: another model tomorrow gives other shares of the same touches.
 
     "credit": {"model": "linear", "window_days": 30,
-               "touches": [{credit, at, source, source_name, parent_source, channel, medium, campaign, term, content,
-                            landing_page, referrer}]}
+               "touches": [{credit, at, source, source_name, parent_source, campaign_type, cost_line, channel, medium,
+                            campaign, term, content, landing_page, referrer}]}
 
 The shares sum to 1; `touches` is empty where nobody knows where the call came from. A call of which no touch is known -
 a static or overflow number, a visitor whose visits are gone - is credited to what its record says, with `at` null.
@@ -27,6 +27,8 @@ FIELDS = (
     "source",
     "source_name",
     "parent_source",
+    "campaign_type",
+    "cost_line",
     "channel",
     "medium",
     "campaign",

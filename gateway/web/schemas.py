@@ -146,6 +146,8 @@ class Attribution(Document):
     source: str | None
     source_name: str | None
     parent_source: str | None
+    campaign_type: str | None
+    cost_line: str | None
     channel: str | None
     medium: str | None
     campaign: str | None
@@ -168,6 +170,8 @@ class CreditPart(Document):
     source: str | None
     source_name: str | None
     parent_source: str | None
+    campaign_type: str | None
+    cost_line: str | None
     channel: str | None
     medium: str | None
     campaign: str | None

@@ -105,6 +105,10 @@ ADS = 'sources = ["google"]\ncities = ["Moscow"]\ncountries = ["RU"]'
         ('"/?offer=spring"', '"/?utm_source=vk*"', "display_rule.leaflet.landing_pages", "utm_source at a fixed place"),
         ('"/?offer=spring"', '"/?gclid=*"', "display_rule.leaflet.landing_pages", "gclid at a fixed place"),
         # Numbers and pools.
+        ('[[agent]]', '[[source]]\nkey = "jazz"\nchannel = "offline"\nparent = "radio"\n\n[[agent]]', "source.jazz",
+         "no tracking number names it"),
+        ('channel = "social"', 'channel = "social"\ncampaign_type = "call-only"', "source.social.visits[1]",
+         "nobody sees the site for a call-only ad"),
         (PAGES, 'sources = ["google"]\nutm = { term = "x" }', "display_rule.leaflet.number",
          "its calls are counted for radio, and it is shown to visits of google"),
         ('overflow = "+74990000199"', "", "pool.moscow.numbers", "has no overflow number"),
@@ -119,8 +123,11 @@ def test_what_is_hardly_meant_is_told_where_it_stands(old: str, new: str, key: s
 
 def test_offline_and_call_only_sources_are_named_as_people_like() -> None:
     """R10, R13, R106: their medium is no tag."""
+    number = '[[tracking_number]]\nnumber = "+74990000009"\nroute = "sales"\nsource = "google"\n\n[[pool]]'
     offline = changed('channel = "search"\nmedium = "cpc"\ncampaign = "spring"',
                       'channel = "search"\ncampaign_type = "call-only"\nmedium = "Call Ads"')  # fmt: skip
+    offline = changed('[[source.visits]]\nutm = { source = "google", medium = "cpc" }\n', "", offline)
+    offline = changed('sources = ["google"]', 'sources = ["social"]', changed("[[pool]]", number, offline))
     assert found(offline) == []
 
 
