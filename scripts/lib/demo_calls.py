@@ -143,7 +143,7 @@ VOICEMAIL = Call(
     recorded="voicemail",
 )
 VISITOR = Call(
-    "a visitor calls what is shown",
+    "a visitor calls their number",
     "",
     "google-ads",
     "reception answered",
