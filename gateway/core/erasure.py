@@ -73,6 +73,23 @@ def without_visitors(record: Mapping[str, Any], visitor_ids: Collection[str]) ->
     return left
 
 
+def asks_for(data: Mapping[str, Any], number: str) -> bool:
+    """Whether a request for a call back is for this number (E.164 with `+`), also where it could not be read as one."""
+    written = "".join(char for char in str(data.get("number_raw") or "") if char in "0123456789")
+    return data.get("number") == number or written == number.removeprefix("+")
+
+
+def without_asker(data: Mapping[str, Any], pseudonym: str | None) -> dict[str, Any]:
+    """A request for a call back without the person who asked: site, time and source stay. Doing it again changes
+    nothing."""
+    left: dict[str, Any] = copy.deepcopy(dict(data))
+    personal = ("number_raw", "name", "message", "when", "page", "visitor_id")
+    left.update((name, None) for name in personal if name in left)
+    left["number"] = pseudonym
+    _blank(left, "attribution", {"click_ids": {}, "term": None, "landing_page": None, "referrer": None})
+    return left
+
+
 def _blank(record: dict[str, Any], key: str, values: Mapping[str, Any]) -> None:
     part = record.get(key)
     if isinstance(part, dict):

@@ -101,6 +101,11 @@ class Terms:
     call_seconds: float = 120.0
     """A number is not re-issued so soon after a call (attribution.md 2.5)."""
 
+    @property
+    def promised_seconds(self) -> float:
+        """For so long after a sign of life nobody else has the number, even if nothing more is heard."""
+        return self.living_seconds if self.soft else max(self.living_seconds, self.freeze_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -209,7 +214,8 @@ def would_do(found: Exhausted, demand: poolmath.Demand, overflow_share: float = 
 
     `demand` is that of the busiest hour; what is held just now is believed when it is more. Always more than there are.
     """
-    load = max(demand.erlangs, float(found.held))
+    # Of a flood of visits the largest size there is: it is told within the transaction that lends.
+    load = min(max(demand.erlangs, float(found.held)), poolmath.MAX_NUMBERS / 2)
     return max(found.size + 1, poolmath.numbers_needed(load, overflow_share))
 
 

@@ -15,7 +15,7 @@ from gateway import store
 from gateway.core import book, events, numbers, records, scriptwire
 from gateway.store import outbox, visits
 
-REQUESTED = "callback.requested"
+REQUESTED = events.CALLBACK_REQUESTED
 
 
 class Callbacks:

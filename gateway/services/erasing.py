@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import store
-from gateway.core import erasure, recording, records
+from gateway.core import erasure, events, recording, records
 from gateway.core.rows import Row
 from gateway.pbx import journal, journalfiles
 from gateway.store import audit, calls, forgetting, keyring, recordings, vault
@@ -53,6 +53,8 @@ class Receipt:
     audit_row: int
     salt: str
     calls: int = 0
+    callbacks: int = 0
+    """Requests for a call back."""
     recordings_shredded: int = 0
     recordings_held: list[str] = field(default_factory=list)
     """Under legal hold: they stay until it is released and the command is run again."""
@@ -102,6 +104,7 @@ async def _erase_stored(
     gone = await recordings.shred(tx, [one.recording_id for one in known], now_us=now_us, why="person erased")
     served = await forgetting.receivers_served(tx, ids)
     await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us)
+    asked = await forgetting.forget_askers(tx, number, stone.pseudonym)
     masked = await forgetting.mask_rows(tx, [row.linked_id for row in rows], ids, erasure.spellings(number)[0])
     held = [one.recording_id for one in known if one.held_us is not None and one.shredded_us is None]
     details = {"calls": len(rows), "recordings": len(gone), "held": len(held)}
@@ -113,6 +116,7 @@ async def _erase_stored(
     receipt = Receipt(
         subject.partition(":")[2], records.timestamp(now_us), stone.pseudonym, entry.seq, salt or "", calls=len(rows)
     )
+    receipt.callbacks = asked
     receipt.audit_rows_unlinked = await audit.forget(tx, number)
     receipt.recordings_shredded, receipt.recordings_held = len(gone), held
     receipt.receivers_served = _served(served)
@@ -190,6 +194,8 @@ def _served(served: Collection[forgetting.Served]) -> list[dict[str, Any]]:
 
 _CALL_OF_LINE = re.compile(rb'"call_id": ?"([0-9a-f-]{36})"')
 
+_CALLBACK = f'"type":"{events.CALLBACK_REQUESTED}"'.encode()
+
 Change = Callable[[dict[str, Any]], list[dict[str, Any]]]
 """What may stand for the data of an event, the best first."""
 
@@ -219,7 +225,8 @@ def _change_lines(path: Path, call_ids: Collection[str], change: Change, digits:
 def _changed_line(line: bytes, call_ids: Collection[str], change: Change, digits: Collection[bytes]) -> bytes:
     """The event after the change, padded with blanks to its old length. `line` is without its line end."""
     found = _CALL_OF_LINE.search(line)
-    if found is None or found[1].decode() not in call_ids:
+    is_theirs = found is not None and found[1].decode() in call_ids
+    if not is_theirs and not (_CALLBACK in line and erasure.names_number(line, digits)):
         return line
     try:
         body = json.loads(line)
@@ -275,7 +282,8 @@ class _Files:
 
     def _mask_export(self, path: Path) -> None:
         def change(data: dict[str, Any]) -> list[dict[str, Any]]:
-            return [erasure.pseudonymised(data, pseudonym) for pseudonym in (self._receipt.pseudonym, None)]
+            forget = erasure.without_asker if "number_raw" in data else erasure.pseudonymised
+            return [forget(data, pseudonym) for pseudonym in (self._receipt.pseudonym, None)]
 
         self._receipt.export_lines += _change_lines(path, self._call_ids, change, self._digits)
 

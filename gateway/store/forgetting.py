@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, text, update
 
 from gateway import store
-from gateway.core import erasure
+from gateway.core import erasure, events
 from gateway.store import attributions, calls, keyring, leases, recordings, schema, statements, visits
 
 ERASURE = "erasure"
@@ -190,6 +190,19 @@ class Visitors:
 
     known: int
     call_ids: tuple[str, ...]
+
+
+async def forget_askers(tx: store.Transaction, number: str, pseudonym: str | None) -> int:
+    """Takes the person out of requests for a call back to their number. Returns how many named them."""
+    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.type == events.CALLBACK_REQUESTED)
+    count = 0
+    for seq, payload in (await tx.execute(query)).all():
+        body = json.loads(payload)
+        if erasure.asks_for(body["data"], number):
+            changed = {**body, "data": erasure.without_asker(body["data"], pseudonym)}
+            await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+            count += 1
+    return count
 
 
 async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *, now_us: int) -> Visitors:
