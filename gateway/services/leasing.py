@@ -12,9 +12,9 @@ import functools
 import json
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,7 +23,7 @@ from gateway.core import book, displayrules, events, leaks, pool, poolmath, reco
 from gateway.core.displayrules import Consent, Reason
 from gateway.services import arrivals, lawfitting
 from gateway.services.arrivals import Answer, Arrival, Show
-from gateway.store import attributions, leases, outbox, overflows, visits
+from gateway.store import attributions, forgetting, leases, outbox, overflows, visits
 
 log = structlog.get_logger()
 
@@ -91,6 +91,7 @@ class _Batch:
 class _Stored:
     answers: list[Answer]
     lost: set[str]
+    exhausted: Counter[str]
 
 
 @dataclass(slots=True)
@@ -126,6 +127,8 @@ class Leasing:
         self._new_id = new_id
         self._lent = lent
         self._book: book.Book | None = None
+        self._has_told = False
+        """The transaction has events for the dispatcher."""
         self._is_fitted = False
         self._is_mended = False
         self._terms: dict[str, pool.Terms] = {}
@@ -206,9 +209,8 @@ class Leasing:
 
     def promised_seconds(self, site: str) -> int:
         """For so long after an answer the site's numbers are nobody else's, even if nothing more is heard."""
-        known = [self._terms[one.key] for one in self._web().pools_of(site) if one.key in self._terms]
-        held = [one.living_seconds if one.soft else max(one.living_seconds, one.freeze_seconds) for one in known]
-        return int(min(held, default=pool.UNKNOWN_STAY_SECONDS))
+        known = [self._terms[one.key].promised_seconds for one in self._web().pools_of(site) if one.key in self._terms]
+        return int(min(known, default=pool.UNKNOWN_STAY_SECONDS))
 
     async def leases_of(self, site: str, visitor_id: str) -> list[str]:
         """The leases that a visitor of a site has. Raises StoreUnavailable."""
@@ -237,10 +239,9 @@ class Leasing:
     async def _forget(self) -> int:
         going = frozenset(self._to_forget)
         async with self._database.begin() as tx:
-            await leases.lock(tx)
-            count = await visits.forget(tx, going)
+            done = await forgetting.forget_visitors(tx, going, now_us=self._now_us())
         self._to_forget -= going
-        return count
+        return done.known
 
     # ---- Life ----
 
@@ -319,8 +320,8 @@ class Leasing:
                 self._tell_lent(answer)
             else:
                 # Its page has given up meanwhile.
-                lent = [show.lease_id for show in answer.shows if show.lease_id is not None]
-                self.leave(answer.visit_id, lent, was_shown=False)
+                self.leave(answer.visit_id, [show.lease_id for show in answer.shows if show.lease_id], was_shown=False)
+        self.counts.exhausted.update(stored.exhausted)
         for beat in batch.beats:
             lives = beat.lease_ids.isdisjoint(stored.lost)
             self.counts.lost += not lives
@@ -351,14 +352,18 @@ class Leasing:
         kept.told = {**batch.told, **kept.told} if len(batch.told) < MAX_SIGNS else kept.told
         kept.calls = [*batch.calls, *kept.calls][-MAX_SIGNS:]
 
-    async def _patiently(self, work: Callable[[store.Transaction], Awaitable[_T]]) -> _T:
-        """In a transaction of its own, done again when another process came between."""
+    async def _patiently(self, work: Callable[[store.Transaction], Coroutine[Any, Any, _T]]) -> _T:
+        """In a transaction of its own, done again when another process came between. On SQLite `work` runs in another
+        thread; nothing else of this object that it writes is touched meanwhile."""
         for _ in range(PATIENCE):
+            self._has_told = False
             try:
-                async with self._database.begin() as tx:
-                    return await work(tx)
+                done = await self._database.transact(work)
             except leases.Overtaken:
                 continue
+            if self._has_told:
+                self._events_added()
+            return done
         raise store.StoreUnavailable("another process changes leases without end")
 
     # ---- One transaction ----
@@ -368,7 +373,8 @@ class Leasing:
         if batch.signs:
             # First, so that what is given back can be lent, and what has just shown life is not.
             lost = await leases.keep_alive(tx, batch.signs, self._terms, now_us=self._now_us())
-        answers = await self._lend(tx, batch.asked) if batch.asked else []
+        exhausted: Counter[str] = Counter()
+        answers = await self._lend(tx, batch.asked, exhausted) if batch.asked else []
         await visits.seen(tx, batch.seen)
         await visits.tell(tx, batch.told)
         for number, visitor_id, at_us in batch.clicks:
@@ -377,9 +383,9 @@ class Leasing:
             await attributions.look_again(tx, {number for number, _, _ in batch.clicks}, now_us=self._now_us())
         if batch.calls:
             await leases.call_seen(tx, batch.calls, self._terms)
-        return _Stored(answers, lost)
+        return _Stored(answers, lost, exhausted)
 
-    async def _lend(self, tx: store.Transaction, asked: Sequence[_Asked]) -> list[Answer]:
+    async def _lend(self, tx: store.Transaction, asked: Sequence[_Asked], exhausted: Counter[str]) -> list[Answer]:
         web, now_us = self._web(), self._now_us()
         known = await visits.known(tx, {one.arrival.visitor_id for one in asked if one.arrival.visitor_id})
         found: list[arrivals.Opened] = []
@@ -398,13 +404,14 @@ class Leasing:
             touch = opened.visit if opened.visit.is_touch else (before.touch if before is not None else None)
             # Two pages of one visitor in one batch: the second goes on where the first is.
             known[opened.person.visitor_id] = visits.Known(opened.person, opened.visit, touch)
-        lent = await self._lease(tx, found, decided, new, now_us)
+        lent = await self._lease(tx, web, found, decided, new, now_us)
+        exhausted.update(key for (_, key), answer in lent.items() if isinstance(answer, pool.Exhausted))
         people = {one.person.visitor_id: one.person for one in found}
         visited = {one.visit.touch.visit_id: one.visit for one in found}
         await visits.save(tx, list(people.values()), list(visited.values()), [one.page for one in found])
         return [
             Answer(
-                tuple(self._show(target, shown, lent.get((place, shown.pool or ""))) for target, shown in rules),
+                tuple(_show(target, shown, lent.get((place, shown.pool or "")), web) for target, shown in rules),
                 one.person.visitor_id,
                 one.visit.touch.visit_id,
             )
@@ -414,6 +421,7 @@ class Leasing:
     async def _lease(
         self,
         tx: store.Transaction,
+        web: webbook.WebBook,
         found: Sequence[arrivals.Opened],
         decided: Sequence[list[tuple[str, displayrules.Shown]]],
         new: Collection[str],
@@ -441,55 +449,41 @@ class Leasing:
         await overflows.add(tx, short, now_us)
         for key, answer in {key: answer for (_, key), answer in zip(wanted, answers, strict=True)}.items():
             if isinstance(answer, pool.Exhausted):
-                await self._alarm(tx, key, answer, now_us)
+                await self._alarm(tx, web.pools[key], answer, now_us)
         return dict(zip(wanted, answers, strict=True))
 
-    def _show(
-        self,
-        target: str,
-        shown: displayrules.Shown,
-        answer: pool.Grant | pool.Exhausted | None,
-    ) -> Show:
-        if isinstance(answer, pool.Grant):
-            return Show(target, Reason.POOL, answer.slot.number, answer.slot.lease_id, shown.rule)
-        if isinstance(answer, pool.Exhausted):
-            self.counts.exhausted[shown.pool or ""] += 1
-            return Show(target, Reason.OVERFLOW, self._web().pools[shown.pool or ""].overflow, None, shown.rule)
-        return _shown(target, shown)
-
-    async def _alarm(self, tx: store.Transaction, key: str, stands: pool.Exhausted, now_us: int) -> None:
+    async def _alarm(self, tx: store.Transaction, one: webbook.NumberPool, stands: pool.Exhausted, now_us: int) -> None:
         """Once an hour, whichever process sees it, with the size that would do (R101)."""
-        if not await leases.tell_once(tx, key, at_us=now_us, every_us=round(ALARM_SECONDS * SECOND_US)):
+        if not await leases.tell_once(tx, one.key, at_us=now_us, every_us=round(ALARM_SECONDS * SECOND_US)):
             return
-        demand = await self._demand(tx, key, now_us)
-        enough = pool.would_do(stands, demand)
-        log.warning("number pool exhausted", pool=key, size=stands.size, would_do=enough)
+        enough = pool.would_do(stands, await self._demand(tx, one, now_us))
+        log.warning("number pool exhausted", pool=one.key, size=stands.size, would_do=enough)
         body = {
-            "pool": key,
-            "site": self._web().pools[key].site,
+            "pool": one.key,
+            "site": one.site,
             "size": stands.size,
             "living": stands.living,
             "frozen": stands.frozen,
             "called": stands.called,
             "would_do": enough,
         }
-        await self._tell(tx, EXHAUSTED, key, body, now_us)
+        await self._tell(tx, EXHAUSTED, one.key, body, now_us)
 
-    async def _demand(self, tx: store.Transaction, key: str, now_us: int) -> poolmath.Demand:
+    async def _demand(self, tx: store.Transaction, one: webbook.NumberPool, now_us: int) -> poolmath.Demand:
         """Of the busiest of the last 24 hours, with the visits that were shown the overflow number."""
-        arrivals_per_minute = await overflows.busiest_hour(tx, key, now_us - DAY_US, now_us) / 60
-        stay = await visits.mean_stay_seconds(tx, self._web().pools[key].site, now_us - STAY_DAYS * DAY_US, now_us)
-        freeze = self._terms[key].freeze_seconds if key in self._terms else pool.Freeze().fixed_seconds
+        arrivals_per_minute = await overflows.busiest_hour(tx, one.key, now_us - DAY_US, now_us) / 60
+        stay = await visits.mean_stay_seconds(tx, one.site, now_us - STAY_DAYS * DAY_US, now_us)
+        terms = self._terms.get(one.key) or pool.terms(one.freeze, stay)
         stay_minutes = (stay if stay is not None else pool.UNKNOWN_STAY_SECONDS) / 60
-        demand = poolmath.Demand(arrivals_per_minute, stay_minutes, freeze / 60)
-        return demand.taken_softly() if key in self._terms and self._terms[key].soft else demand
+        demand = poolmath.Demand(arrivals_per_minute, stay_minutes, terms.freeze_seconds / 60)
+        return demand.taken_softly() if terms.soft else demand
 
     async def _tell(self, tx: store.Transaction, kind: str, key: str, data: dict[str, object], now_us: int) -> None:
         event_id = str(uuid.uuid5(events.EVENT_IDS, f"{key}/{kind}/{now_us}"))
         body = {"id": event_id, "type": kind, "timestamp": records.timestamp(now_us), "data": data}
         payload = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         await outbox.add(tx, [outbox.Event(event_id, kind, now_us, payload)], self._targets)
-        asyncio.get_running_loop().call_soon(self._events_added)
+        self._has_told = True
 
     # ---- What is due now and then ----
 
@@ -583,6 +577,16 @@ class Leasing:
         for one in answer.shows:
             self.counts.shown[arrival.site, one.reason.value] += 1
         return answer
+
+
+def _show(
+    target: str, shown: displayrules.Shown, answer: pool.Grant | pool.Exhausted | None, web: webbook.WebBook
+) -> Show:
+    if isinstance(answer, pool.Grant):
+        return Show(target, Reason.POOL, answer.slot.number, answer.slot.lease_id, shown.rule)
+    if isinstance(answer, pool.Exhausted):
+        return Show(target, Reason.OVERFLOW, web.pools[shown.pool or ""].overflow, None, shown.rule)
+    return _shown(target, shown)
 
 
 def _shown(target: str, shown: displayrules.Shown) -> Show:
