@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -220,10 +221,13 @@ async def test_a_cancelled_writer_lets_go_of_the_database(database: store.Databa
 async def test_a_transaction_of_many_statements_at_once(database: store.Database) -> None:
     """`transact`: kept as a whole, gone as a whole, and what it returns comes back."""
 
-    async def keep(tx: store.Transaction) -> str:
-        for number in (1, 2):
-            await calls.save(tx, [examples.call(number)])
-        return "kept"
+    def keep(first: int) -> Callable[[store.Transaction], Coroutine[None, None, int]]:
+        async def work(tx: store.Transaction) -> int:
+            for number in (first, first + 1):
+                await calls.save(tx, [examples.call(number)])
+            return first
+
+        return work
 
     async def fail(tx: store.Transaction) -> None:
         await calls.save(tx, [examples.call(3)])
@@ -233,13 +237,14 @@ async def test_a_transaction_of_many_statements_at_once(database: store.Database
         await calls.save(tx, [examples.call(4)])
         await tx.execute(text("SELECT nothing FROM nowhere"))
 
-    assert await asyncio.gather(*(database.transact(keep) for _ in range(5))) == ["kept"] * 5
+    kept = [10, 20, 30, 40]
+    assert await asyncio.gather(*(database.transact(keep(first)) for first in kept)) == kept
     with pytest.raises(KeyError):
         await database.transact(fail)
     with pytest.raises(DBAPIError):
         await database.transact(mistake)
-    assert await stored(database) == {examples.call_id(1), examples.call_id(2)}
-    assert await database.transact(keep) == "kept"
+    assert await stored(database) == {examples.call_id(number) for first in kept for number in (first, first + 1)}
+    assert await database.transact(keep(50)) == 50
 
 
 async def stored(database: store.Database) -> set[str]:
