@@ -30,8 +30,8 @@ from gateway.services import (
     places,
     planner,
     prompter,
-    rehearsing,
     recorder,
+    rehearsing,
     router,
     tracker,
 )

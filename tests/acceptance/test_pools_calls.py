@@ -130,7 +130,7 @@ async def test_the_record_names_the_visitor(stage: Stage, session: aiohttp.Clien
     earlier = await visited_an_hour_ago(stage.site, "one")
     page = await web.open("one", tags=TAGGED)
     assert (page.number, page.reason) == (numbers("one")[0], "pool")
-    call = await stage.call(page.number[1:], hold_ms=300)
+    call = await stage.call((page.number or "")[1:], hold_ms=300)
     third = await web.open("one")
     assert (third.number, third.reason) == (OVERFLOW, "overflow")
     found = call.record["attribution"]

@@ -372,7 +372,7 @@ async def test_forgetting_a_visitor_leaves_the_call_without_them(house: House) -
     }
     assert (found["click_ids"], found["candidates"]) == ({}, [])
     said = [event.payload for event in await house.desk.events() if event.call_id == record["call_id"]]
-    assert said and not any(visitor.visitor_id in one or "gclid" in one or "implant" in one for one in said)
+    assert said and not any((visitor.visitor_id or "?") in one or "gclid" in one or "implant" in one for one in said)
     assert await house.look_again() == 0
     async with house.database.begin() as tx:
         assert await timelines.timeline(tx, visitor.visitor_id or "") is None
@@ -394,4 +394,4 @@ async def test_forgetting_one_who_might_have_called_takes_them_from_the_candidat
     assert first.visitor_id in [one["visitor_id"] for one in record["attribution"]["candidates"]]
     async with house.database.begin() as tx:
         await forgetting.forget_visitors(tx, [first.visitor_id or ""], now_us=house.desk.now_us)
-    assert first.visitor_id not in json.dumps(await house.desk.records())
+    assert (first.visitor_id or "?") not in json.dumps(await house.desk.records())
