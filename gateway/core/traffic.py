@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from gateway.core.traffictables import Kind as Kind
@@ -237,6 +238,8 @@ def _referrer_host(referrer: str, address: _Address) -> str:
     return address.host if scheme in _WEB else ""
 
 
+# A visit's few addresses are each asked for several times.
+@lru_cache(maxsize=1_024)
 def _address(url: str) -> _Address:
     """The parts of a URL; the host in lower case without user, port and final dot, empty when it is no host's name."""
     match = _URL.match(url)

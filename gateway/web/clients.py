@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from aiohttp import web
@@ -92,6 +93,8 @@ def _forwarded_address(request: web.Request, trusted: Sequence[Network]) -> Addr
     return last_known
 
 
+# Each request is asked several times who it is from.
+@lru_cache(maxsize=1_024)
 def _parse(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
