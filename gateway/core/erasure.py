@@ -29,6 +29,7 @@ _OF_VISITOR: Mapping[str, Any] = {
     "term": None,
 }
 """What of the attribution tells of a person, and what stands there when they are gone."""
+_OF_VISIT = ("landing_page", "referrer", "click_ids", "term")
 
 
 def is_pseudonym(number: str | None) -> bool:
@@ -60,9 +61,12 @@ def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str,
 
 
 def without_visitors(record: Mapping[str, Any], visitor_ids: Collection[str]) -> dict[str, Any]:
-    """The record without these visitors of a web site: what they came with goes, source and campaign stay. Equal to
-    `record` when it names none of them."""
+    """The record, or the request for a call back, without these visitors of a web site: what they came with goes,
+    source and campaign stay. Equal to `record` when it names none of them."""
     left: dict[str, Any] = copy.deepcopy(dict(record))
+    if left.get("visitor_id") in visitor_ids:
+        left.update(visitor_id=None, page=None)
+        _blank(left, "attribution", {name: _OF_VISITOR[name] for name in _OF_VISIT})
     said = left.get("attribution")
     if not isinstance(said, dict):
         return left

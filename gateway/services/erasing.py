@@ -170,7 +170,7 @@ async def erase_visitor(
         await audit.forget(tx, visitor_id)
     receipt = VisitorReceipt(erasure_id, records.timestamp(now_us), entry.seq, salt or "", calls=len(done.call_ids))
     receipt.receivers_served = _served(served)
-    if done.call_ids:
+    if exports:
         await asyncio.to_thread(_mask_visitor, exports, visitor_id, set(done.call_ids), receipt)
     return receipt
 
@@ -181,7 +181,7 @@ def _mask_visitor(exports: Collection[Path], visitor_id: str, call_ids: set[str]
 
     for path in _rotated(exports):
         try:
-            receipt.export_lines += _change_lines(path, call_ids, change, ())
+            receipt.export_lines += _change_lines(path, _Whose(call_ids, visitor=visitor_id.encode()), change)
         except OSError as error:
             receipt.problems.append(f"{path}: {error}")
 
@@ -207,13 +207,29 @@ def _rotated(exports: Collection[Path]) -> Iterator[Path]:
             yield from sorted(one for one in path.parent.iterdir() if names.fullmatch(one.name))
 
 
-def _change_lines(path: Path, call_ids: Collection[str], change: Change, digits: Collection[bytes]) -> int:
-    """Changes the events of these calls in place, each line as long as before. Returns how many."""
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """Events that are changed: those of calls, and requests for a call back to a number, or of a visitor."""
+
+    call_ids: Collection[str]
+    digits: Collection[bytes] = ()
+    visitor: bytes | None = None
+
+    def has(self, line: bytes) -> bool:
+        found = _CALL_OF_LINE.search(line)
+        if found is not None and found[1].decode() in self.call_ids:
+            return True
+        is_visitors = self.visitor is not None and b'"visitor_id":"' + self.visitor + b'"' in line
+        return _CALLBACK in line and (is_visitors or erasure.names_number(line, self.digits))
+
+
+def _change_lines(path: Path, whose: _Whose, change: Change) -> int:
+    """Changes these events in place, each line as long as before. Returns how many."""
     changed = 0
     with path.open("r+b") as file:
         offset = 0
         for line in file.read().split(b"\n"):
-            new = _changed_line(line, call_ids, change, digits)
+            new = _changed_line(line, whose, change) if whose.has(line) else line
             if new != line:
                 os.pwrite(file.fileno(), new, offset)
                 changed += 1
@@ -222,16 +238,12 @@ def _change_lines(path: Path, call_ids: Collection[str], change: Change, digits:
     return changed
 
 
-def _changed_line(line: bytes, call_ids: Collection[str], change: Change, digits: Collection[bytes]) -> bytes:
+def _changed_line(line: bytes, whose: _Whose, change: Change) -> bytes:
     """The event after the change, padded with blanks to its old length. `line` is without its line end."""
-    found = _CALL_OF_LINE.search(line)
-    is_theirs = found is not None and found[1].decode() in call_ids
-    if not is_theirs and not (_CALLBACK in line and erasure.names_number(line, digits)):
-        return line
     try:
         body = json.loads(line)
     except ValueError:
-        return erasure.masked_line(line, digits)
+        return erasure.masked_line(line, whose.digits)
     data = body.get("data") or {}
     for left in change(data):
         if left == data:
@@ -239,7 +251,7 @@ def _changed_line(line: bytes, call_ids: Collection[str], change: Change, digits
         made = json.dumps({**body, "data": left}, ensure_ascii=False, separators=(",", ":")).encode()
         if len(made) <= len(line):
             return made.ljust(len(line))
-    return erasure.masked_line(line, digits)
+    return erasure.masked_line(line, whose.digits)
 
 
 # --- Everything of a person on disks ---
@@ -285,7 +297,7 @@ class _Files:
             forget = erasure.without_asker if "number_raw" in data else erasure.pseudonymised
             return [forget(data, pseudonym) for pseudonym in (self._receipt.pseudonym, None)]
 
-        self._receipt.export_lines += _change_lines(path, self._call_ids, change, self._digits)
+        self._receipt.export_lines += _change_lines(path, _Whose(self._call_ids, self._digits), change)
 
     # --- journal ---
 

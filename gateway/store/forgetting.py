@@ -216,7 +216,18 @@ async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *
         for call_id in await attributions.naming(tx, visitor_ids)
         if await _without_visitors(tx, call_id, visitor_ids, now_us)
     ]
+    for visitor_id in visitor_ids:
+        await _forget_requests(tx, visitor_id)
     return Visitors(await visits.forget(tx, visitor_ids), tuple(changed))
+
+
+async def _forget_requests(tx: store.Transaction, visitor_id: str) -> None:
+    """Requests for a call back that came from this visitor's browser."""
+    asked = (_EVENTS.c.type == events.CALLBACK_REQUESTED, _EVENTS.c.payload.contains(visitor_id, autoescape=True))
+    for seq, payload in (await tx.execute(select(_EVENTS.c.seq, _EVENTS.c.payload).where(*asked))).all():
+        body = json.loads(payload)
+        changed = {**body, "data": erasure.without_visitors(body["data"], [visitor_id])}
+        await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
 
 
 async def _without_visitors(tx: store.Transaction, call_id: str, visitor_ids: Collection[str], now_us: int) -> bool:

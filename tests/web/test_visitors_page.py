@@ -15,7 +15,7 @@ from playwright.async_api import expect
 
 from gateway.core import pool
 from gateway.core.displayrules import Place
-from gateway.store import audit, visits
+from gateway.store import audit, outbox, visits
 from gateway.web import attributionviews, auth, schemas, visitors, visitorviews
 from tests.services.clinic import FIRST, SECOND_NUMBER
 from tests.web import material, site
@@ -125,7 +125,17 @@ async def test_erasing_a_visitor_leaves_nothing_of_them(
         _, visitor, call_id = await site.lived(idle)
         record = await get(idle, http, f"/api/v1/calls/{call_id}")
         other = material.record()
-        text = "".join(json.dumps({"id": "e", "data": one}) + "\n" for one in (record, other))
+        asked = {"site": "clinic", "number": "+79161234567", "number_raw": "8916", "page": site.GOOGLE}
+        asked |= {
+            "visitor_id": visitor.visitor_id,
+            "attribution": {"source": "google-ads", "click_ids": {"gclid": "x"}},
+        }
+        event = outbox.Event("cb-1", "callback.requested", 1, json.dumps({"id": "cb-1", "data": asked}))
+        async with idle.database.begin() as tx:
+            await outbox.add(tx, [event], ["jsonl"])
+        written = [{"id": "e", "data": record}, {"id": "e", "data": other}]
+        written.append({"id": "cb-1", "type": "callback.requested", "data": asked})
+        text = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in written)
         lines.write_text(text)
         token = await idle.token(auth.Scope.VISITORS_ERASE)
         address = f"{idle.url}/api/v1/visitors/{visitor.visitor_id}/erase"
@@ -133,7 +143,7 @@ async def test_erasing_a_visitor_leaves_nothing_of_them(
             receipt = await answer.json()
             assert answer.status == 200
         visitors.VisitorErasure.model_validate(receipt)
-        assert (receipt["calls"], receipt["export_lines"], receipt["problems"]) == (1, 1, [])
+        assert (receipt["calls"], receipt["export_lines"], receipt["problems"]) == (1, 2, [])
         await get(idle, http, f"/api/v1/visitors/{visitor.visitor_id}", status=404)
         after = await get(idle, http, f"/api/v1/calls/{call_id}")
         async with http.post(address, headers=bearer(token)) as answer:
@@ -142,7 +152,14 @@ async def test_erasing_a_visitor_leaves_nothing_of_them(
     assert (said["source"], said["campaign"], after["caller"]["number"]) == ("google-ads", "spring", site.CALLER)
     assert (said["visitor_id"], said["landing_page"], said["term"], said["click_ids"]) == (None, None, None, {})
     assert after["revision"] == record["revision"] + 1
-    first, second = lines.read_text().splitlines()
+    first, second, third = lines.read_text().splitlines()
+    async with idle.database.read() as connection:
+        [kept] = [
+            event.payload for _, event in await outbox.after(connection, 0, limit=100) if event.event_id == "cb-1"
+        ]
+    for request in (json.loads(third)["data"], json.loads(kept)["data"]):
+        assert (request["visitor_id"], request["page"], request["number"]) == (None, None, "+79161234567")
+        assert request["attribution"] == {"source": "google-ads", "click_ids": {}}
     assert len(first) == len(text.splitlines()[0]) and "gclid" not in first and json.loads(first)["data"]["call_id"]
     assert json.loads(second)["data"] == other
     async with idle.database.read() as connection:
