@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli import (
     audit,
+    callbacks,
     calls,
     context,
     doctor,
@@ -75,6 +76,7 @@ app.command(short_help="Put a routing file in force.")(routing.apply)
 app.add_typer(routing.app, name="routing")
 app.command(short_help="Show the way a call would take, and why.")(explain.explain)
 app.add_typer(calls.app, name="calls")
+app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(pools.app, name="pools")
 app.add_typer(recordings.app, name="recordings")

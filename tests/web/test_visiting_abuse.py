@@ -102,10 +102,10 @@ async def test_beacons_of_pages_that_tell_nobody_where_they_are(front: Front) ->
 # ---- Bots ----
 
 BOTS = (
-    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
-    "Mozilla/5.0 (compatible; YandexBot/3.0; +http://yandex.com/bots)",
-    "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
-    "Mozilla/5.0 (compatible; Yeti/1.1; +http://naver.me/spd)",
+    "Mozilla/5.0 (compatible; Googlebot/2.1)",
+    "Mozilla/5.0 (compatible; YandexBot/3.0; +yandex.com/bots)",
+    "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2)",
+    "Mozilla/5.0 (compatible; Yeti/1.1)",
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/141.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Linux; Android 11; moto g) AppleWebKit/537.36 Chrome/141 Mobile Safari/537.36 Chrome-Lighthouse",
     "python-requests/2.32.0",
