@@ -90,7 +90,7 @@ async def _pool(
         numbers=tuple(numbers[:MAX_NUMBERS]),
         overflow_visits=short,
         busiest_hour_visits=busiest,
-        would_do=_would_do(busiest, stay, terms),
+        would_do=_would_do(now, busiest, stay, terms, was_short=short > 0),
         exhausted_us=told.exhausted_us,
         leaked=tuple(sorted(leaked.values(), key=lambda leak: (-leak.calls, leak.number))),
     )
@@ -102,12 +102,16 @@ def _number(slot: rules.Slot, now_us: int, calls: int) -> NumberStands:
     return NumberStands(slot.number, state, slot.issued_us or None, slot.held_until_us if is_held else None, calls)
 
 
-def _would_do(busiest: int, stay_seconds: float | None, terms: rules.Terms) -> int | None:
+def _would_do(
+    now: rules.Exhausted, busiest: int, stay_seconds: float | None, terms: rules.Terms, *, was_short: bool
+) -> int | None:
+    """Where visitors found no number it is more than there are, as the alarm says it."""
     if not busiest:
         return None
     stay_minutes = (stay_seconds if stay_seconds is not None else rules.UNKNOWN_STAY_SECONDS) / 60
     demand = poolmath.Demand(busiest / 60, stay_minutes, terms.freeze_seconds / 60)
+    wanted = demand.taken_softly() if terms.soft else demand
     try:
-        return poolmath.numbers_needed((demand.taken_softly() if terms.soft else demand).erlangs)
+        return rules.would_do(now, wanted) if was_short else poolmath.numbers_needed(wanted.erlangs)
     except ValueError:
         return None

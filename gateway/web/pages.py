@@ -142,7 +142,8 @@ async def show_call(request: web.Request, query: schemas.ModelQuery) -> web.Stre
         credit = (await crediting.credited(connection, [row], model, here.current_book()))[row.call_id]
     context = {
         "call": await _one(request),
-        "credits": attributionviews.credit_views(credit) if credit["window_days"] is not None else None,
+        # Where no touch is known, the record says all there is.
+        "credits": attributionviews.credit_views(credit) if credit["touches"] and credit["window_days"] else None,
         "model": model,
         "models": attributionviews.MODELS,
         "moment": lambda at: datetime.fromisoformat(at).astimezone(here.zone).strftime("%d %b, %H:%M"),

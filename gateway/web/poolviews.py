@@ -124,8 +124,12 @@ def _number(one: poolwatch.NumberStands, now_us: int, zone: tzinfo, is_leaked: b
 
 def _leak(leak: leaks.Suspicion, now_us: int, zone: tzinfo) -> LeakView:
     return LeakView(
-        views.phone(leak.number), leak.calls, leak.callers, f"{leak.expected:.1f}", _moment(leak.last_us, now_us, zone)
+        views.phone(leak.number), leak.calls, leak.callers, _few(leak.expected), _moment(leak.last_us, now_us, zone)
     )
+
+
+def _few(expected: float) -> str:
+    return "hardly any" if expected < 1 else f"about {expected:.0f}"
 
 
 def _moment(at_us: int | None, now_us: int, zone: tzinfo) -> str:

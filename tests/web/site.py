@@ -110,6 +110,6 @@ async def lived(listener: Listener) -> tuple[Site, arrivals.Answer, str]:
     site.clinic.later(5)
     others = ((other.visitor_id or "", 0.05, 90.0),)
     call_id = await site.call(again, method="click_to_call", share=0.95, others=others)
-    await site.visit(url="https://clinic.example/", consent=arrivals.Consent.GRANTED, device="tablet, iPad")
+    await site.visit(url="https://clinic.example/", device="tablet, iPad")
     listener.clock.now = site.now + timedelta(minutes=2)
     return site, again, call_id

@@ -15,7 +15,9 @@ from playwright.async_api import expect
 
 from gateway.core import pool
 from gateway.core.displayrules import Place
-from gateway.store import audit, outbox, visits
+from gateway.core.touches import Model
+from gateway.core.traffic import Kind
+from gateway.store import attributions, audit, outbox, visits
 from gateway.web import attributionviews, auth, schemas, visitors, visitorviews
 from tests.services.clinic import FIRST, SECOND_NUMBER
 from tests.web import material, site
@@ -125,7 +127,7 @@ async def test_erasing_a_visitor_leaves_nothing_of_them(
         _, visitor, call_id = await site.lived(idle)
         record = await get(idle, http, f"/api/v1/calls/{call_id}")
         other = material.record()
-        asked = {"site": "clinic", "number": "+79161234567", "number_raw": "8916", "page": site.GOOGLE}
+        asked: dict[str, Any] = {"site": "clinic", "number": "+79161234567", "number_raw": "8916", "page": site.GOOGLE}
         asked |= {
             "visitor_id": visitor.visitor_id,
             "attribution": {"source": "google-ads", "click_ids": {"gclid": "x"}},
@@ -168,7 +170,7 @@ async def test_erasing_a_visitor_leaves_nothing_of_them(
     (row,) = [row for row in rows if row.action == "visitor.erased"]
     assert (row.actor, row.subject) == ("token:token 2", f"erasure:{receipt['erasure_id']}")
     assert row.person_digest is None or row.person_digest == audit.digest_of(visitor.visitor_id or "", receipt["salt"])
-    assert visitor.visitor_id not in row.details
+    assert str(visitor.visitor_id) not in row.details
 
 
 MODELS = {
@@ -237,7 +239,9 @@ async def test_how_the_pools_stand(listener: Listener, http: aiohttp.ClientSessi
     (one,) = found["pools"]
     counts = {name: one[name] for name in ("size", "free", "living", "frozen", "called", "overflow_visits_24h")}
     assert counts == {"size": 2, "free": 0, "living": 1, "frozen": 1, "called": 0, "overflow_visits_24h": 1}
-    assert (one["busiest_hour_visits_24h"], one["would_do"], one["leaked"]) == (3, 2, [])
+    assert (one["busiest_hour_visits_24h"], one["leaked"]) == (3, [])
+    # Somebody found none: whatever the mean of the hour says, two are too few.
+    assert one["would_do"] > one["size"]
     assert one["exhausted_at"] and (one["pool"], one["overflow"]) == ("moscow", "+74990000199")
     assert [(number["number"], number["state"]) for number in one["numbers"]] == [
         (FIRST, "frozen"),
@@ -266,8 +270,8 @@ async def _leaked(listener: Listener) -> site.Site:
     for place in range(4):
         call_id = await here.call(None, method="unknown")
         async with listener.database.begin() as tx:
-            filed = (await site.attributions.of_calls(tx, [call_id]))[call_id]
-            await site.attributions.keep(tx, [replace(filed, caller=f"+7495111000{place}", idle_seconds=None)])
+            filed = (await attributions.of_calls(tx, [call_id]))[call_id]
+            await attributions.keep(tx, [replace(filed, caller=f"+7495111000{place}", idle_seconds=None)])
         here.clinic.later(3_600)
     listener.clock.now = here.now
     return here
@@ -452,6 +456,6 @@ def test_an_erased_visitor_has_no_page() -> None:
 
 def test_every_method_and_state_has_words() -> None:
     assert {look.label for look in attributionviews.METHODS.values()}
-    assert set(attributionviews.MODELS) == set(attributionviews.Model)
-    assert set(visitorviews.KINDS) == set(visitorviews.Kind)
+    assert set(attributionviews.MODELS) == set(Model)
+    assert set(visitorviews.KINDS) == set(Kind)
     assert {state.value for state in pool.State} == {"free", "living", "frozen", "called"}
