@@ -214,7 +214,6 @@ class Visiting:
             async with asyncio.timeout(self._here.body_seconds):
                 body = await request.read()
         except TimeoutError:
-            request.protocol.close()
             raise problems.Problem("too-slow") from None
         try:
             return read(body)
