@@ -12,8 +12,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.rig import AsteriskNode, Rig
+from tests.rig import AsteriskNode, Daemon, Rig
 from tests.rig.asterisk import installation, new_folder
+from tests.rig.preloaded import Interpreter
 
 # DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
 POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
@@ -24,6 +25,9 @@ KEPT = {"DIALMARK_ASTERISK_TREE", "DIALMARK_TEST_POSTGRES"}
 # The same examples in every run, and none judged by how busy the machine is.
 hypothesis.settings.register_profile("dialmark", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("dialmark")
+
+# To begin a Python for each daemon and command would be half of what the acceptance tests do.
+Daemon.interpreter = Interpreter()
 
 for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:
     del os.environ[_name]

@@ -45,6 +45,11 @@ def mark_lasts(second: int) -> float:
     return LONG_MARK_SECONDS if second % LONG_MARK_EVERY == 0 else MARK_SECONDS
 
 
+def _is_marked(at: float) -> bool:
+    second, within = divmod(at, 1)
+    return within < mark_lasts(int(second))
+
+
 def ulaw(sample: int) -> int:
     """ITU-T G.711 µ-law."""
     sign = 0x80 if sample < 0 else 0
@@ -68,13 +73,18 @@ class Mouth:
         self._wire = wire
         self._log = log
         self._hertz = hertz
-        self._encode = {"ulaw": ulaw, "alaw": alaw}[codec]
+        encode = {"ulaw": ulaw, "alaw": alaw}[codec]
+        self._turn = bytes(
+            encode(round(AMPLITUDE * math.sin(2 * math.pi * step / RATE))) for step in range(RATE if hertz else 0)
+        )
+        """One turn of the sine, in steps of which a tone of so many hertz takes as many for each sample."""
+        self._silence = bytes([encode(0)]) * PACKET_SAMPLES
         self._type = PAYLOAD_TYPES[codec]
         self._keys = keys
         self._pending: list[tuple[float, str]] = []
         self._packets: deque[tuple[str, bytes, int]] = deque()
         self._sequence, self._stamp = int.from_bytes(os.urandom(2), "big") // 2, 0
-        self._phase = 0.0
+        self._phase = 0
         self.peer: tuple[str, int] | None = None
         self.is_muted = self.is_hushed = False
         self.due: float | None = None
@@ -112,26 +122,29 @@ class Mouth:
 
     def _packet(self, at: float) -> None:
         begins, event, number = self._packets.popleft() if self._packets else ("", b"", 0)
-        samples = self._samples(at)
+        sound = self._sound(at) if self._hertz else b""
         if event:
             if number == 1:
                 self._log.write(at, "pressed", begins)
                 self._event_stamp = self._stamp
             self._send(EVENT_TYPE, event, self._event_stamp, is_first=number == 1)
-        elif not self.is_muted and self._hertz:
-            said = [0] * PACKET_SAMPLES if self.is_hushed else samples
-            self._send(self._type, bytes(map(self._encode, said)), self._stamp)
+        elif sound and not self.is_muted:
+            self._send(self._type, self._silence if self.is_hushed else sound, self._stamp)
         self._stamp += PACKET_SAMPLES
 
-    def _samples(self, at: float) -> list[int]:
-        samples = []
-        for number in range(PACKET_SAMPLES):
-            second, within = divmod(at + number / RATE, 1)
-            hertz = self._hertz + (MARK_STEP_HZ if within < mark_lasts(int(second)) else 0)
-            self._phase += 2 * math.pi * hertz / RATE
-            samples.append(round(AMPLITUDE * math.sin(self._phase)))
-        self._phase %= 2 * math.pi
-        return samples
+    def _sound(self, at: float) -> bytes:
+        first, last = _is_marked(at), _is_marked(at + (PACKET_SAMPLES - 1) / RATE)
+        # Marks and what is between them are longer than a packet.
+        marked = [first] * PACKET_SAMPLES
+        if first != last:
+            marked = [_is_marked(at + number / RATE) for number in range(PACKET_SAMPLES)]
+        hertz, phase = (self._hertz, self._hertz + MARK_STEP_HZ), self._phase
+        sound = bytearray()
+        for is_marked in marked:
+            phase = (phase + hertz[is_marked]) % RATE
+            sound.append(self._turn[phase])
+        self._phase = phase
+        return bytes(sound)
 
     def _send(self, payload_type: int, payload: bytes, stamp: int, *, is_first: bool = False) -> None:
         if self.peer is None:
