@@ -95,7 +95,7 @@ class Headset:
         self._start = 0.0
         self._keys_heard = 0
         wire, self.media = _bound(host)
-        arguments = [sys.executable, "-I", str(PROGRAM), "--wire", str(wire.fileno()), "--folder", str(folder)]
+        arguments = [sys.executable, "-I", "-S", str(PROGRAM), "--wire", str(wire.fileno()), "--folder", str(folder)]
         arguments += ["--codec", voice.codec, "--hertz", str(voice.hertz or 0)]
         arguments += ["--trace", str(trace)] if trace else []
         arguments += [part for key in voice.keys for part in ("--key", f"{key.digits}@{key.after_ms / 1000}")]
