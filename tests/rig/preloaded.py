@@ -206,7 +206,7 @@ def main() -> None:
         if not isinstance(ended.code, int):
             raise
         # As Python ends, but for taking a thousand modules apart: longer than most commands take.
-        threading._shutdown()  # type: ignore[attr-defined]
+        threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing's children do
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
