@@ -176,9 +176,6 @@ class _Turns:
 
     def take(self, slot: Slot) -> None:
         """The slot as it was granted."""
-        before = self._slots[slot.number].visitor_id
-        if before != slot.visitor_id:
-            self._own.pop(before, None)
         self._own[slot.visitor_id] = slot.number
         self._slots[slot.number] = slot
 
