@@ -169,10 +169,10 @@ async def against_constant(measured: report.Measured, engine: str, url: str, eff
     measured.judge(f"{engine}_p99_ms_at_300", p99, report.at_most, LONGEST_MS)
 
 
-def measure(measured: report.Measured, *, quick: bool, postgres_url: str | None, engines: tuple[str, ...]) -> None:
+def measure(measured: report.Measured, *, quick: bool, postgres_url: str | None) -> None:
     """On each engine."""
     effort = QUICK if quick else Effort()
-    for engine in engines:
+    for engine in ("sqlite", "postgresql"):
         if engine == "sqlite":
             with tempfile.TemporaryDirectory(prefix="dialmark-bench-", dir=os.environ.get("TMPDIR")) as folder:
                 url = f"sqlite:///{Path(folder)}/dialmark.db"
