@@ -197,13 +197,17 @@ class Headset:
                     return heard
                 await asyncio.sleep(0.05)
 
-    async def until_heard(self, *hertz: int, seconds: float = 10.0, least: float = 0.1) -> float:
+    async def until_heard(
+        self, *hertz: int, seconds: float = 10.0, least: float = 0.1, since: float | None = None
+    ) -> float:
         """Return when one of these tones is heard for ``least`` seconds from now on: the moment it began.
+
+        ``since=0`` for the whole of a prompt that may have begun before we come to listen, on a busy machine.
 
         Raises:
             TimeoutError: it was not within ``seconds``.
         """
-        since = time.time()
+        since = time.time() if since is None else since
         async with asyncio.timeout(seconds):
             while True:
                 heard = self.heard()
