@@ -144,7 +144,8 @@ async def test_killed_between_vault_and_row(stage: Stage) -> None:
     stage.daemon.start()
     [talk] = await sound.recorded(stage, caller.call_id, 30)
     assert len(vault_files(stage.daemon)) == len(before) + 1
-    await faults.until(lambda: ready(stage.daemon) == [call_id], 10, "the word of the recording")
+    # What the killed one had claimed of the outbox is free again after 30 s.
+    await faults.until(lambda: ready(stage.daemon) == [call_id], 45, "the word of the recording")
     assert (sound.told(talk.left), sound.told(talk.right)) == (["caller"], ["agent"])
 
 

@@ -33,7 +33,9 @@ from tests.rig.voicebox import EVENT_TYPE, HEARD, PAYLOAD_TYPES
 PROGRAM = Path(__file__).with_name("voicebox.py")
 JITTER_SECONDS = 0.06
 """A packet so late still joins the one before, as in any phone; later than that there was silence."""
-LOOK_BACK_SECONDS = 0.1
+GAP_SECONDS = 0.1
+"""So late a packet may be without a wait beginning anew: what was heard is measured afterwards."""
+LOOK_BACK_SECONDS = GAP_SECONDS + 0.1
 """More than a window, so that nothing is missed between two looks."""
 _CODECS = {payload_type: name for name, payload_type in PAYLOAD_TYPES.items()}
 _RTPMAPS = {"ulaw": "0 PCMU/8000", "alaw": "8 PCMA/8000"}
@@ -197,18 +199,22 @@ class Headset:
                     return heard
                 await asyncio.sleep(0.05)
 
-    async def until_heard(self, *hertz: int, seconds: float = 10.0, least: float = 0.1) -> float:
+    async def until_heard(
+        self, *hertz: int, seconds: float = 10.0, least: float = 0.1, since: float | None = None
+    ) -> float:
         """Return when one of these tones is heard for ``least`` seconds from now on: the moment it began.
+
+        ``since=0`` for the whole of a prompt that may have begun before we come to listen, on a busy machine.
 
         Raises:
             TimeoutError: it was not within ``seconds``.
         """
-        since = time.time()
+        since = time.time() if since is None else since
         async with asyncio.timeout(seconds):
             while True:
                 heard = self.heard()
-                if (found := heard.part(since, heard.end).first(*hertz, least=least)) is not None:
-                    return found
+                if found := heard.part(since, heard.end).stretches(*hertz, join=GAP_SECONDS, least=least):
+                    return found[0].start
                 # What was looked at holds no more than a beginning of it.
                 since = max(since, heard.end - least - LOOK_BACK_SECONDS)
                 await asyncio.sleep(0.05)
