@@ -154,12 +154,13 @@ class Daemon:
         """Return at once; :meth:`until_ready` waits."""
         if self._process is not None:
             raise RuntimeError("already running")
+        run = ("run", *(("--roles", self.roles) if self.roles else ()))
         with self.log_file.open("ab") as log:
             if self.interpreter is not None:
-                self._process = self.interpreter.start(self._arguments("run"), self._environment(), log, log)
+                self._process = self.interpreter.start(self._arguments(*run), self._environment(), log, log)
                 return
             self._process = subprocess.Popen(
-                processes.guarded(self._command("run", *(["--roles", self.roles] if self.roles else []))),
+                processes.guarded(self._command(*run)),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
