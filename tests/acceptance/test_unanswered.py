@@ -263,7 +263,7 @@ async def an_empty_message(on: Scene) -> None:
     assert all(one.left.seconds < 1.2 for one in await sound.recorded(on.stage, caller.call_id))
 
 
-@SCENES.add(VOICEMAIL, down=True)
+@SCENES.add(VOICEMAIL, number=f'language = "{sound.SLOW_LANGUAGE}"', down=True)
 async def a_caller_who_hangs_up_in_the_notice(on: Scene) -> None:
     """Has not agreed: nothing is kept."""
     on.phone("a", Behaviour.BUSY, voice=None)
@@ -318,6 +318,7 @@ def played(make_node: NodeFactory, request: pytest.FixtureRequest) -> Iterator[P
         make_node,
         SCENES.routing(),
         *(*needed, "leave_message", "message_taken"),
+        slow=("leave_message",),
         phones=SCENES.phones(),
         files={"services.conf": shorter},
     ) as site:
