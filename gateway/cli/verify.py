@@ -234,35 +234,23 @@ def _read_journal(
 ) -> tuple[conservation.Ledger, int, int]:
     """All rows of journal and archive; how many lines were damaged, and how many name an erased person. Raises Failure
     when it cannot be read."""
-    folder = settings.asterisk.journal_dir
-    for _ in range(5):
-        try:
-            return _read_once(settings, progress, erased)
-        except FileNotFoundError as error:
-            if not folder.is_dir():
-                raise failures.Failure(f"{folder} is not there: correct asterisk.journal_dir") from error
-            # The daemon renamed or archived a file while it was being read.
-        except OSError as error:
-            raise failures.Failure(f"journal not readable: {error}: run it as the daemon's user") from None
-    raise failures.Failure("the journal was rotated again and again while it was read: try again")
-
-
-def _read_once(
-    settings: Settings, progress: dict[str, int], erased: forgotten.Forgotten
-) -> tuple[conservation.Ledger, int, int]:
     from gateway.core import conservation
     from gateway.pbx import journalfiles
 
+    folder = settings.asterisk.journal_dir
     ledger = conservation.Ledger()
     damaged = named = 0
-    for file in journal_files(settings):
-        read = progress.get(file.fingerprint, 0)
-        for line in journalfiles.read_whole(file):
+    try:
+        for file, line in journalfiles.read_everything(lambda: journal_files(settings)):
             if isinstance(line, journalfiles.DamagedLine):
                 damaged += 1
             else:
-                ledger.feed(line.row, is_read=line.offset < read)
+                ledger.feed(line.row, is_read=line.offset < progress.get(file.fingerprint, 0))
                 named += erased.is_entry_of_erased(line.row)
+    except OSError as error:
+        if not folder.is_dir():
+            raise failures.Failure(f"{folder} is not there: correct asterisk.journal_dir") from error
+        raise failures.Failure(f"journal not readable: {error}: run it as the daemon's user") from None
     return ledger, damaged, named
 
 
