@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 
-from bench import calls, calls_recorded, dnipage, outbox, replay, report, vault
+from bench import calls, calls_recorded, dniassign, dnipage, outbox, replay, report, vault
 
 
 def main() -> int:
@@ -14,7 +14,9 @@ def main() -> int:
     parser.add_argument("name", choices=("calls", "calls-recorded", "replay", "vault", "dni", "outbox"))
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: minutes become seconds")
     parser.add_argument(
-        "--postgres", metavar="URL", help="replay: an empty PostgreSQL database to catch up into as well"
+        "--postgres",
+        metavar="URL",
+        help="replay: an empty PostgreSQL database to catch up into as well; dni: instead of a cluster of its own",
     )
     options = parser.parse_args()
     if options.name == "calls":
@@ -26,7 +28,9 @@ def main() -> int:
     elif options.name == "outbox":
         measured = outbox.measure(quick=options.quick)
     elif options.name == "dni":
-        measured = dnipage.measure(quick=options.quick)
+        measured = report.Measured("dni")
+        dnipage.measure(measured, quick=options.quick)
+        dniassign.measure(measured, quick=options.quick, postgres_url=options.postgres)
     else:
         measured = replay.measure(quick=options.quick, postgres=options.postgres)
     report.finish(measured)

@@ -79,10 +79,8 @@ async def _first(page: Page) -> float:
     return milliseconds
 
 
-def measure(*, quick: bool) -> report.Measured:
+def measure(measured: report.Measured, *, quick: bool) -> None:
     """Weight and scan."""
-    measured = report.Measured("dni")
     weigh(measured)
     report.say("scanning pages in Chromium")
     asyncio.run(scan(measured, quick=quick))
-    return measured

@@ -12,8 +12,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.rig import AsteriskNode, Rig
-from tests.rig.asterisk import installation, new_folder
+from tests.rig import AsteriskNode, Daemon, Rig
+from tests.rig.asterisk import ROOT, installation, new_folder
+from tests.rig.preloaded import Interpreter
 
 # DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
 POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")
@@ -25,13 +26,36 @@ KEPT = {"DIALMARK_ASTERISK_TREE", "DIALMARK_TEST_POSTGRES"}
 hypothesis.settings.register_profile("dialmark", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("dialmark")
 
+# To begin a Python for each daemon and command would be half of what the acceptance tests do.
+Daemon.interpreter = Interpreter()
+
 for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:
     del os.environ[_name]
 
 
+SLOW_FIRST = (
+    *("test_demo.py", "acceptance/test_services_smoke.py", "services/test_tracker.py"),
+    *("acceptance/test_recording_faults.py", "services/test_recorder.py", "acceptance/test_faults_failopen.py"),
+    *("daemon/test_recordings.py", "acceptance/test_erasing.py", "web/test_player.py", "test_docs.py"),
+    *("acceptance/test_recording_audio.py", "acceptance/test_faults_asterisk.py", "acceptance/test_whisper.py"),
+    *("acceptance/test_unanswered.py", "acceptance/test_press_one.py", "acceptance/test_faults_daemon.py"),
+)
+"""Files of half a minute and more: begun first, nobody waits for them at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The demo's file takes more than a minute: begun first, nobody waits for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_demo.py")
+    """Slow files first; those that wait for calls evenly among those that compute, so that neither kind is alone."""
+    places: dict[Path, float] = {}
+    for waits in (True, False):
+        paths = dict.fromkeys(item.path for item in items if ("acceptance" in item.path.parts) is waits)
+        ordered = sorted(paths, key=_slowness)
+        places |= {path: (number + 0.5) / len(ordered) for number, path in enumerate(ordered)}
+    items.sort(key=lambda item: (_slowness(item.path) > 0, places[item.path]))
+
+
+def _slowness(path: Path) -> int:
+    name = path.relative_to(ROOT / "tests").as_posix()
+    return SLOW_FIRST.index(name) if name in SLOW_FIRST else len(SLOW_FIRST)
 
 
 @pytest.fixture(autouse=True)

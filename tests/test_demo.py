@@ -36,11 +36,11 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def test_every_call_is_as_expected_and_nothing_is_left_behind(place: Path) -> None:
-    """C2, C3, C4, C5, C6, C7, N1, N2, N3: `--once` is what CI runs."""
+    """C2, C3, C4, C5, C6, C7, R49, R88, N1, N2, N3: `--once` is what CI runs."""
     done = subprocess.run([*COMMAND, "--once"], cwd=ROOT, env=environment(place), capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert lines[-1] == "12 of 12 calls as expected"
+    assert lines[-1] == "13 of 13 calls as expected"
     told = [re.sub(r", [\d.]+ s$", "", line.strip()) for line in lines if re.search(r"recorded(, [\d.]+ s)?$", line)]
     assert [line for line in told if not line.startswith("✓")] == [
         "consent granted, key 1 · talk recorded",
@@ -48,6 +48,9 @@ def test_every_call_is_as_expected_and_nothing_is_left_behind(place: Path) -> No
         "voicemail recorded",
     ]
     assert "  2 recordings are whole" in lines
+    [shown] = [line for line in lines if line.endswith("in place of +74990000000")]
+    assert re.fullmatch(r"  and is shown \+749900001(0[1-9]|1[0-2]) in place of \+74990000000", shown)
+    assert [line for line in lines if "campaign spring, keyword implants · visitor " in line]
     assert done.stderr == ""
     assert [line for line in lines if len(line) > COLUMNS or "\033" in line] == []
     assert list(place.iterdir()) == []

@@ -24,6 +24,7 @@ KNOWN_HOSTS = re.compile(
     |(.*\.)?(example(\.(com|org|net))?|invalid|test)                     # RFC 2606
     |192\.0\.2\.\d+|198\.51\.100\.\d+|203\.0\.113\.\d+                     # RFC 5737
     |(www\.)?(w3|python|freedesktop|debian|asterisk|apache|sqlalchemy|pytest|prometheus|json-schema|toml|iana|keepachangelog|semver)\.(org|io|com)
+    |www\.google\.com|yandex\.ru                                         # where visitors come from
     |(docs|spec)\.[a-z0-9.-]+
     |(www|region1)\.google-analytics\.com|(googleads|oauth2)\.googleapis\.com        # services that are told of calls
     |api-metrika\.yandex\.net|graph\.facebook\.com|api\.hubapi\.com|(api|oauth)\.pipedrive\.com|oauth\.bitrix\.info

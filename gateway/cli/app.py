@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli import (
     audit,
+    callbacks,
     calls,
     context,
     doctor,
@@ -18,6 +19,7 @@ from gateway.cli import (
     init,
     integrations,
     numbers,
+    pools,
     recordings,
     report,
     retention,
@@ -76,7 +78,9 @@ app.command(short_help="Put a routing file in force.")(routing.apply)
 app.add_typer(routing.app, name="routing")
 app.command(short_help="Show the way a call would take, and why.")(explain.explain)
 app.add_typer(calls.app, name="calls")
+app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(numbers.app, name="numbers")
+app.add_typer(pools.app, name="pools")
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(report.app, name="report")
 app.add_typer(retention.app, name="retention")

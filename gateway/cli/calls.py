@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gateway import store
     from gateway.config.settings import Settings
+    from gateway.core import touches
     from gateway.store import calls as stored_calls
 
 app = typer.Typer(help="Call records: list, show, live, export, tail.", no_args_is_help=True)
@@ -34,6 +35,8 @@ OUTCOMES = (
     "banned",
     "lost",
 )
+MODELS = ("first_touch", "last_touch", "last_non_direct", "linear", "position_based", "time_decay")
+"""As in `gateway.core.touches.Model`; a test compares them."""
 SHORT_ID = 8
 """Characters of a call id in tables; `calls show` takes them."""
 SEARCHED_FOR_PREFIX = 10_000
@@ -77,6 +80,7 @@ Source = Annotated[str | None, typer.Option("--source", help="Key of the source.
 Number = Annotated[str | None, typer.Option("--number", help="Tracking number called.")]
 Caller = Annotated[str | None, typer.Option("--caller", help="Caller's number.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="Key of the agent who answered.", metavar="KEY")]
+Model = Annotated[str | None, typer.Option("--model", help=f"Credit touches by {', '.join(MODELS)}.", metavar="NAME")]
 Direction = Annotated[str | None, typer.Option("--direction", help="inbound or outbound.")]
 
 
@@ -93,10 +97,11 @@ def list_calls(
     direction: Direction = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
     after: Annotated[str | None, typer.Option("--after", help="Go on behind this call id.", metavar="ID")] = None,
+    model: Model = None,
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
-    """List calls, newest first. Times of the table are those of the first site.
+    """List calls, newest first. Times of the table are those of the first site. --model adds `credit` to the JSON.
 
     \b
     Examples:
@@ -104,17 +109,23 @@ def list_calls(
         dialmark calls list --source google-ads --since 7d --format csv > week.csv
     """
     asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction)
-    context.run(_list(context.settings(config), asked, limit, after, form))
+    context.run(_list(context.settings(config), asked, limit, after, form, _model(model)))
 
 
 @app.command(short_help="Show one record.")
 def show(
     call_id: Annotated[str, typer.Argument(help="The call id, or its beginning.", metavar="ID")],
+    model: Model = None,
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
-    """Show one record with its attempts and the raw codes they ended with."""
-    row, record, zone = context.run(_show(context.settings(config), call_id))
+    """Show one record: attempts with the raw codes they ended with, who called, and how surely.
+
+    \b
+    Example:
+        dialmark calls show 1f0c --model linear
+    """
+    row, record, zone = context.run(_show(context.settings(config), call_id, _model(model)))
     match form:
         case output.Format.JSON:
             output.json_document(record)
@@ -232,14 +243,34 @@ class _Asked:
         )
 
 
-async def _list(settings: Settings, asked: _Asked, limit: int, after: str | None, form: output.Format) -> None:
+def _model(written: str | None) -> touches.Model | None:
+    """Raises Misuse for a model that there is not."""
+    if written is None:
+        return None
+    if written not in MODELS:
+        raise failures.Misuse(
+            f"--model: there is no model '{output.plain(written[:40])}'; they are {', '.join(MODELS)}"
+        )
+    from gateway.core import touches
+
+    return touches.Model(written)
+
+
+async def _list(
+    settings: Settings,
+    asked: _Asked,
+    limit: int,
+    after: str | None,
+    form: output.Format,
+    model: touches.Model | None,
+) -> None:
     async with context.database(settings) as database:
         zone = await context.site_zone(database)
         chosen = asked.filter(zone)
         rows = [row async for row in _pages(database, chosen, after, limit + 1)]
         more = len(rows) > limit
         rows = rows[:limit]
-        texts = await _texts(database, rows) if form is output.Format.JSON else []
+        texts = await _texts(settings, database, rows, model) if form is output.Format.JSON else []
     _print(rows, texts, zone, form, nothing="No call matches.")
     if more and form is output.Format.TABLE:
         output.note(f"There are more: --after {rows[-1].call_id}, or a higher --limit.")
@@ -285,18 +316,33 @@ async def find(database: store.Database, written: str) -> stored_calls.CallRow:
     return found[0]
 
 
-async def _texts(database: store.Database, rows: list[stored_calls.CallRow]) -> list[str]:
-    """The records with what belongs to them by now."""
+async def _texts(
+    settings: Settings,
+    database: store.Database,
+    rows: list[stored_calls.CallRow],
+    model: touches.Model | None = None,
+) -> list[str]:
+    """The records with what belongs to them by now, and credited by a model if one is asked for."""
     from gateway.store import joined
 
     async with database.read() as connection:
-        return await joined.texts(connection, rows)
+        found = await joined.texts(connection, rows)
+    if model is None:
+        return found
+    from gateway.services import crediting
+
+    routing_book = await context.book_in_force(database, settings)
+    async with database.read() as connection:
+        credit = await crediting.credited(connection, rows, model, routing_book)
+    return [crediting.with_credit(text, credit[row.call_id]) for row, text in zip(rows, found, strict=True)]
 
 
-async def _show(settings: Settings, call_id: str) -> tuple[stored_calls.CallRow, dict[str, Any], tzinfo]:
+async def _show(
+    settings: Settings, call_id: str, model: touches.Model | None
+) -> tuple[stored_calls.CallRow, dict[str, Any], tzinfo]:
     async with context.database(settings) as database:
         row = await find(database, call_id)
-        (text,) = await _texts(database, [row])
+        (text,) = await _texts(settings, database, [row], model)
         return row, json.loads(text), await context.site_zone(database)
 
 
@@ -306,7 +352,7 @@ async def _live(settings: Settings) -> tuple[list[stored_calls.CallRow], list[st
     async with context.database(settings) as database:
         async with database.read() as connection:
             rows = await stored_calls.live(connection)
-        return rows, await _texts(database, rows), await context.site_zone(database)
+        return rows, await _texts(settings, database, rows), await context.site_zone(database)
 
 
 async def _export(settings: Settings, asked: _Asked, to: Path | None, form: output.Format) -> int:

@@ -95,6 +95,7 @@ async def _examine(settings: Settings, config: Path) -> list[Finding]:
     found += _generated(settings, stored.revision)
     found += _recordings(settings, stored)
     found.append(await _agi(settings))
+    found += await asyncio.to_thread(_web, settings, stored)
     found += await asyncio.to_thread(_asterisk, settings, stored)
     return found
 
@@ -125,6 +126,15 @@ def _recordings(settings: Settings, stored: _Stored) -> Iterator[Finding]:
     if stored.book is not None:
         yield from recording_checks.speech(settings, stored.book)
     yield from recording_checks.music(settings, is_wanted=stored.is_recording)
+
+
+def _web(settings: Settings, stored: _Stored) -> list[Finding]:
+    from gateway.cli import web_checks
+
+    found = list(web_checks.own_files(settings))
+    if stored.book is not None:
+        found += web_checks.visitors(settings, stored.book)
+    return found
 
 
 def _secrets(settings: Settings, config: Path) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from gateway.cli import context, failures, output
 if TYPE_CHECKING:
     from gateway import store
     from gateway.config.settings import Settings
-    from gateway.core import book, routing
+    from gateway.core import attribution, book, routing
 
 
 def explain(
@@ -47,6 +47,8 @@ class Explanation:
     plan: routing.Plan
     default: routing.DefaultPlan
     number: book.TrackingNumber | None
+    who: attribution.Attribution | None
+    """Who would be named of a pool's number; None: the number alone tells."""
     zone: tzinfo
 
 
@@ -73,6 +75,7 @@ async def _explain(
             trunk=trunk,
         )
         history = await look_up(database, question, in_force)
+        who = await _who(database, question, in_force)
     refusal = await asyncio.to_thread(_refusal, settings)
     plan = routing.decide(question, in_force, history)
     tracking = in_force.tracking_numbers.get(question.did)
@@ -82,6 +85,7 @@ async def _explain(
         plan if refusal is None else plans.unrecorded(plan, refusal),
         routing.default_plan(tracking, in_force),
         tracking,
+        who,
         zone,
     )
     if form is output.Format.TABLE:
@@ -122,12 +126,13 @@ async def look_up(database: store.Database, question: routing.Question, in_force
     """What the router would know of the caller and the destinations when this call comes."""
     from gateway.cli import moments
     from gateway.core import consent, numbers, routing
+    from gateway.services import attributing
     from gateway.store import calls
 
     wanted = routing.look_ups(question.did, in_force)
     number = f"+{question.caller}" if question.caller else ""
     at_us = moments.micros(question.at)
-    before = last = None
+    before = last = visitor = None
     idle: dict[str, datetime] = {}
     turns: dict[str, int] = {}
     async with database.read() as connection:
@@ -143,6 +148,8 @@ async def look_up(database: store.Database, question: routing.Question, in_force
         if wanted.idle_since:
             seen = await calls.idle_since(connection, list(in_force.destinations))
             idle = {key: moments.moment(one.ended_us) for key, one in seen.items() if one.ended_us is not None}
+        if wanted.visitor:
+            visitor = await attributing.visitor_of(connection, question, in_force)
     return routing.History(
         calls_before=before,
         last_agent=last.agent if last else None,
@@ -153,7 +160,26 @@ async def look_up(database: store.Database, question: routing.Question, in_force
         caller_region=numbers.region_of(number, "en") if number else None,
         consent_region=consent.caller_region(number) if number else None,
         city=(numbers.region_of(number, wanted.city) or "") if number and wanted.city is not None else "",
+        visitor=visitor,
     )
+
+
+async def _who(
+    database: store.Database, question: routing.Question, in_force: book.Book
+) -> attribution.Attribution | None:
+    from gateway.cli import moments
+    from gateway.core import records
+    from gateway.services import attributing
+
+    number = in_force.tracking_numbers.get(question.did)
+    if number is None or not attributing.is_ours(number, in_force):
+        return None
+    asked = attributing.Question(
+        question.call_id, number.number, moments.micros(question.at), records.e164(question.caller)
+    )
+    async with database.read() as connection:
+        found = await attributing.find(connection, asked, number, in_force)
+    return found.attribution if found is not None else None
 
 
 def _text(made: Explanation) -> Iterator[str]:
@@ -162,6 +188,7 @@ def _text(made: Explanation) -> Iterator[str]:
     yield f"+{question.did or '?'} called by {caller} at {question.at.astimezone(made.zone):%A %Y-%m-%d %H:%M %Z}"
     if question.caller:
         yield f"  {_known(made.history)}"
+    yield from _visitors(made)
     yield ""
     yield f"Route {plan.route or 'none'} (routing revision {plan.revision}): {_ACTIONS[plan.action.value]}"
     yield from (f"  {line}" for line in _steps(plan))
@@ -170,6 +197,17 @@ def _text(made: Explanation) -> Iterator[str]:
     yield from (f"  - {reason}" for reason in plan.why)
     yield ""
     yield from _default(made)
+
+
+def _visitors(made: Explanation) -> Iterator[str]:
+    if made.number is None or made.number.pool is None:
+        return
+    yield f"  {made.number.kind.value} number of pool {made.number.pool}"
+    if made.who is not None and made.who.visitor_id is not None:
+        came = ", ".join(word for word in (made.who.source_name, made.who.campaign, made.who.term) if word)
+        yield f"  probably visitor {made.who.visitor_id} ({made.who.confidence:.0%}): {came or 'source not known'}"
+    elif made.number.kind.value == "pool":
+        yield f"  no visitor is named ({len(made.who.candidates) if made.who is not None else 0} may have called)"
 
 
 def _known(history: routing.History) -> str:
@@ -215,6 +253,8 @@ def _steps(plan: routing.Plan) -> Iterator[str]:
         yield f"in all at most {plan.longest_wait_seconds} s"
     if plan.concurrency_limit is not None:
         yield f"at most {plan.concurrency_limit} calls at once, then busy"
+    if plan.whisper and plan.whisper[0].text:
+        yield f"the agent is told: {plan.whisper[0].text}"
     if plan.message is not None:
         how = "after answering" if plan.answer_for_message else "as early media"
         yield f"message {plan.message} {how} when nobody takes the call"
@@ -236,6 +276,8 @@ def _default(made: Explanation) -> Iterator[str]:
 
 
 def _document(made: Explanation) -> dict[str, Any]:
+    from gateway.core import records
+
     default = made.default
     return {
         "number": f"+{made.question.did}",
@@ -249,6 +291,8 @@ def _document(made: Explanation) -> dict[str, Any]:
         },
         "source": made.number.source if made.number else None,
         "campaign": made.number.campaign if made.number else None,
+        "pool": made.number.pool if made.number else None,
+        "attribution": records.attributed(made.who) if made.who is not None else None,
         "plan": _plan_document(made.plan),
         "when_daemon_is_down": {
             "hours": default.hours.key if default.hours else None,
@@ -277,6 +321,7 @@ def _plan_document(plan: routing.Plan) -> dict[str, Any]:
         "longest_wait_seconds": plan.longest_wait_seconds,
         "concurrency_limit": plan.concurrency_limit,
         "message": plan.message,
+        "whisper": plan.whisper[0].text or None if plan.whisper else None,
         "why": list(plan.why),
     }
 

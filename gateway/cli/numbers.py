@@ -19,6 +19,7 @@ app = typer.Typer(help="Tracking numbers.", no_args_is_help=True)
 COLUMNS = (
     output.Column("number", "Number"),
     output.Column("kind"),
+    output.Column("pool"),
     output.Column("route", "Route"),
     output.Column("source", "Source"),
     output.Column("campaign", "Campaign"),
@@ -94,6 +95,7 @@ def _row(number: book.TrackingNumber, count: int, last_us: int | None, zone: tzi
     return {
         "number": number.number,
         "kind": number.kind.value,
+        "pool": number.pool,
         "route": number.route,
         "source": number.source,
         "campaign": number.campaign,

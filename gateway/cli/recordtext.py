@@ -11,6 +11,8 @@ from gateway.cli import output
 
 MAX_ANALYSIS = 300
 """Characters of an analysis; the whole is in the JSON."""
+BAR_WIDTH = 20
+SHOWN_PERCENT = 0.5
 _SAID = {"whisper_played": "whisper", "accepted": "pressed 1", "machine": "sounds like a machine"}
 
 
@@ -44,7 +46,7 @@ def _lines(record: Mapping[str, Any], zone: tzinfo, state: str) -> Iterator[str]
         yield "attempts"
     for number, attempt in enumerate(attempts, start=1):
         yield f"  {number}. {_attempt(attempt)}"
-    yield from _reasons(record)
+    yield from _reasons(record, zone)
 
 
 def _facts(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
@@ -147,13 +149,38 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
     )
 
 
-def _reasons(record: Mapping[str, Any]) -> Iterator[str]:
-    attribution = _part(record, "attribution")
-    if attribution:
-        yield ""
-        yield "attribution " + ", ".join(
-            f"{name} {value}" for name, value in attribution.items() if value not in (None, "", [], {})
-        )
+def _reasons(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
+    """Who called and why we think so, each candidate with a bar, and the touches that are credited."""
+    from gateway.web import attributionviews
+
+    if not _part(record, "attribution"):
+        return
+    view = attributionviews.attribution_view(record)
+    sure = f", {view.percent:.0f} % sure" if view.percent is not None else ""
+    who = f", visitor {view.visitor_id}" if view.visitor_id else ""
+    yield ""
+    yield f"came by     {view.look.label.lower()}{sure}{who}"
+    if view.sentence:
+        yield f"            {view.sentence}"
+    for name, value in view.facts:
+        yield f"{name.lower():11} {value}"
+    for place, one in enumerate(view.candidates):
+        label = "candidates" if place == 0 else ""
+        yield f"{label:11} {_bar(one.percent)} {one.percent:5.1f} %  {one.name}  {one.seen}".rstrip()
+    if view.candidates and view.others_percent >= SHOWN_PERCENT:
+        yield f"{'':11} {_bar(view.others_percent)} {view.others_percent:5.1f} %  others, or nobody"
+    credit = record.get("credit")
+    for place, part in enumerate(attributionviews.credit_views(credit)):
+        label = "credit" if place == 0 else ""
+        at = f"  {_time(part.at, zone)}" if part.at else ""
+        yield f"{label:11} {_bar(part.percent)} {part.percent:5.1f} %  {part.source}  {part.detail}{at}".rstrip()
+    if credit is not None:
+        yield f"{'':11} by model {_part(record, 'credit').get('model')}"
+
+
+def _bar(percent: float) -> str:
+    filled = round(percent / 100 * BAR_WIDTH)
+    return "#" * filled + "." * (BAR_WIDTH - filled)
 
 
 def _source(record: Mapping[str, Any]) -> str:

@@ -80,7 +80,6 @@ async def replay(settings: Settings, paths: Sequence[Path], *, write: bool) -> R
 
     Erased persons are not brought back: what the journal still says of them is filed under their pseudonym.
     """
-    files = _files(settings, paths)
     result = Result()
     async with context.database(settings) as database:
         erased = forgotten.Forgotten(database, vaults.ring(settings))
@@ -89,7 +88,7 @@ async def replay(settings: Settings, paths: Sequence[Path], *, write: bool) -> R
             raise failures.Failure("without the key ring erased persons are not recognised: name it in vault.keys_file")
         work = _Work(settings, database, result, erased, write)
         batch: list[Group] = []
-        for group in groups(_rows(files)):
+        for group in groups(_rows(settings, paths)):
             batch.append(group)
             if len(batch) >= BATCH:
                 await work.take(batch)
@@ -102,29 +101,33 @@ def journal_groups(settings: Settings) -> Iterator[Group]:
     """The calls of the journal and its archive. Raises Failure when they cannot be read."""
     if not settings.asterisk.journal_dir.is_dir():
         return iter(())
-    return groups(_rows(_files(settings, [])))
+    return groups(_rows(settings, []))
 
 
-def _files(settings: Settings, paths: Sequence[Path]) -> list[Path]:
+def _rows(settings: Settings, paths: Sequence[Path]) -> Iterator[rows.Row]:
+    """All rows of the files; without any, of journal and archive. Raises Failure for one that cannot be read."""
     from gateway.cli import verify
 
+    # By their first row's time, whatever order the shell gave them.
+    for path in sorted(paths, key=lambda path: next((row.at_us for row in _rows_of(path)), 0)):
+        yield from _rows_of(path)
     if paths:
-        # By their first row's time, whatever order the shell gave them.
-        return sorted(paths, key=lambda path: next((row.at_us for row in _rows([path])), 0))
-    return [file.path for file in verify.journal_files(settings)]
+        return
+    try:
+        for _, line in journalfiles.read_everything(lambda: verify.journal_files(settings)):
+            if not isinstance(line, journalfiles.DamagedLine):
+                yield line.row
+    except (OSError, EOFError) as error:
+        raise failures.Failure(f"journal not readable: {error}") from None
 
 
-def _rows(paths: Sequence[Path]) -> Iterator[rows.Row]:
-    """All rows of the files. Raises Failure for one that cannot be read."""
-    for path in paths:
-        status = path.stat()
-        file = journalfiles.JournalFile("", path, status.st_dev, status.st_ino, status.st_size, 0)
-        try:
-            for line in journalfiles.read_whole(file):
-                if not isinstance(line, journalfiles.DamagedLine):
-                    yield line.row
-        except (OSError, EOFError) as error:
-            raise failures.Failure(f"{path}: not readable as a journal: {error}") from None
+def _rows_of(path: Path) -> Iterator[rows.Row]:
+    try:
+        for line in journalfiles.read_whole(path):
+            if not isinstance(line, journalfiles.DamagedLine):
+                yield line.row
+    except (OSError, EOFError) as error:
+        raise failures.Failure(f"{path}: not readable as a journal: {error}") from None
 
 
 def groups(journal: Iterator[rows.Row]) -> Iterator[Group]:

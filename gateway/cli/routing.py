@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli import context, failures, output
+from gateway.cli import context, failures, output, routingcheck
 
 if TYPE_CHECKING:
     from gateway import store
@@ -41,9 +41,9 @@ def apply(
         dialmark apply routing.toml --dry-run
         dialmark apply routing.toml --comment "radio campaign"
     """
-    text = _read(file)
+    text = routingcheck.read(file)
     settings = context.settings(config)
-    new = _checked(text, file, settings)
+    new = routingcheck.checked(text, file, settings)
     wanted = _Application(file, text, new, by or _login(), comment, force=force, is_dry=dry_run)
     context.run(_apply(settings, wanted))
 
@@ -64,7 +64,6 @@ class _Application:
 async def _apply(settings: Settings, wanted: _Application) -> None:
     from gateway.cli import revisions as documents
     from gateway.config import routingfile
-    from gateway.core import webbook
     from gateway.store import routing as revisions
 
     async with context.database(settings, migrate=not wanted.is_dry) as database:
@@ -74,8 +73,7 @@ async def _apply(settings: Settings, wanted: _Application) -> None:
             print(f"Revision {number} already says this: nothing to apply.")
             return
         _show_difference(latest, wanted.book, settings)
-        for finding in webbook.findings(wanted.book.web):
-            output.note(output.plain(f"Note: {finding.message}."))
+        routingcheck.warn(wanted.text, wanted.file, wanted.book, settings)
         based_on = routingfile.file_revision(wanted.text)
         if based_on is not None and based_on != number and not wanted.force:
             raise failures.Failure(_conflict(wanted.file, based_on, number))
@@ -198,42 +196,6 @@ def diff(
         print(output.plain(line))
     if not lines:
         output.note(f"{names[0]} and {names[1]} route alike" + ("." if not as_text else ", word by word."))
-
-
-def _read(file: Path) -> str:
-    from gateway.config import routingfile
-
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except IsADirectoryError:
-        raise failures.Failure(f"{file} is a folder: name the routing file in it") from None
-    except FileNotFoundError:
-        raise failures.Failure(f"{file}: there is no such file") from None
-    except OSError as error:
-        raise failures.Failure(f"{file}: {error.strerror}") from None
-    if len(data) > 4 * routingfile.MAX_CHARACTERS:
-        raise failures.Failure(f"{file}: too large for a routing file ({len(data)} bytes)")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise failures.Failure(f"{file}:{line}: this is not UTF-8 text: save the routing file as UTF-8") from None
-
-
-def _checked(text: str, file: Path, settings: Settings) -> book.Book:
-    from gateway.config import routingfile
-
-    try:
-        return context.parse_routing(text, 0, settings)
-    except routingfile.RoutingErrors as refused:
-        for error in refused.errors:
-            guess = f" (did you mean '{error.suggestion}'?)" if error.suggestion else ""
-            key = f"{error.key}: " if error.key else ""
-            output.note(output.plain(f"{file}:{error.line}: {key}{error.message}{guess}"))
-        if refused.total > len(refused.errors):
-            output.note(f"… and {refused.total - len(refused.errors)} more")
-        plural = "1 error" if refused.total == 1 else f"{refused.total} errors"
-        raise failures.Failure(f"{file} is refused: {plural}; nothing was applied") from None
 
 
 def _conflict(file: Path, based_on: int, latest: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,12 +71,17 @@ def check(
     effective: Annotated[
         bool, typer.Option("--effective", help="Print what is in force, from every source, secrets masked.")
     ] = False,
+    routing: Annotated[
+        Path | None, typer.Option("--routing", help="Check this routing file too; needs no database.", metavar="FILE")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings, too.")] = False,
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
     """Check the configuration: every error at once, with file, line, key and what was probably meant.
 
-    The routing file is checked by `dialmark apply FILE --dry-run`.
+    With --routing also a routing file, and what is hardly meant in it. `dialmark apply FILE --dry-run` does that, too,
+    and shows what would change.
     """
     from gateway.config import settings as reading
     from gateway.config import shipped
@@ -91,6 +97,9 @@ def check(
         raise failures.Failure(f"the configuration is refused: {plural}") from None
     if not effective:
         print(f"{config}: no errors.")
+    if routing is not None:
+        _check_routing(settings, routing, is_strict=strict)
+    if not effective:
         return
     values = reading.effective(settings)
     if form is output.Format.JSON:
@@ -102,6 +111,16 @@ def check(
         for key, value in section.items()
     ]
     output.listing(rows, [output.Column("key", "Setting"), output.Column("value", "Value")], form)
+
+
+def _check_routing(settings: Settings, file: Path, *, is_strict: bool) -> None:
+    from gateway.cli import routingcheck
+
+    text = routingcheck.read(file)
+    warned = routingcheck.warn(text, file, routingcheck.checked(text, file, settings), settings)
+    print(f"{file}: no errors, {warned} warnings.")
+    if warned and is_strict:
+        raise failures.Failure(f"{file} has warnings")
 
 
 def health(

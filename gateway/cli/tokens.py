@@ -25,6 +25,8 @@ SCOPES = {
     "recordings:pause": "pause and resume recordings",
     "recordings:listen": "play recordings",
     "recordings:download": "keep recordings as files",
+    "visitors:read": "visitors of the web sites",
+    "visitors:erase": "erase a visitor",
     "webhooks:manage": "receivers of events, their deliveries, tests and replays",
     "admin": "everything",
 }

@@ -29,10 +29,30 @@ LISTED = 50
 
 
 def verify(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(help="With --web: pages to open. [default: `pages` of each site]", metavar="[URL]…"),
+    ] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Open landing pages in Chromium, and check the numbers that stand there.")
+    ] = False,
     since: Annotated[
         str | None, typer.Option("--since", help="Calls started at or after. [default: all the journal]")
     ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Calls started before.")] = None,
+    site: Annotated[str, typer.Option("--site", help="With --web: only this site.", metavar="KEY")] = "",
+    screenshots: Annotated[
+        Path | None, typer.Option("--screenshots", help="With --web: a picture of each page goes here.", metavar="DIR")
+    ] = None,
+    page_seconds: Annotated[
+        float, typer.Option("--page-seconds", help="With --web: for each page at most.", min=1, max=300)
+    ] = 15.0,
+    browser: Annotated[
+        str | None, typer.Option("--browser", help="With --web: Chromium or Chrome. [default: that on PATH]")
+    ] = None,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="With --web: for root and containers, where all pages are your own.")
+    ] = False,
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
@@ -41,10 +61,25 @@ def verify(
     Reads the journal and its archive (14 days). Exits 1 when a record is missing, doubled or invented, when calls wait
     to be read for more than a minute, or when a record or the journal still names a person who was erased.
 
+    With --web: opens landing pages with each campaign's tags in headless Chromium and compares the number that stands
+    there with the one that the rules say (R28, R40). Takes no number of any pool. Exits 1 when a page is wrong.
+
     \b
-    Example:
+    Examples:
         dialmark verify --since yesterday
+        dialmark verify --web --screenshots /tmp/pages
+        dialmark verify --web "https://clinic.example/?utm_source=vk&utm_medium=cpc"
     """
+    if web:
+        from gateway.cli import webcheck
+
+        if since is not None or until is not None:
+            raise failures.Misuse("--since and --until say nothing with --web")
+        wish = webcheck.Wish(tuple(urls or ()), site, browser, not no_sandbox, page_seconds, screenshots)
+        webcheck.run(context.settings(config), wish, form)
+        return
+    if urls or site or screenshots is not None or browser is not None or no_sandbox:
+        raise failures.Misuse("pages are checked with --web")
     found = context.run(_verify(context.settings(config), since, until))
     balance, damaged, zone = found.balance, found.damaged, found.zone
     now_us = _now_us()
@@ -199,35 +234,23 @@ def _read_journal(
 ) -> tuple[conservation.Ledger, int, int]:
     """All rows of journal and archive; how many lines were damaged, and how many name an erased person. Raises Failure
     when it cannot be read."""
-    folder = settings.asterisk.journal_dir
-    for _ in range(5):
-        try:
-            return _read_once(settings, progress, erased)
-        except FileNotFoundError as error:
-            if not folder.is_dir():
-                raise failures.Failure(f"{folder} is not there: correct asterisk.journal_dir") from error
-            # The daemon renamed or archived a file while it was being read.
-        except OSError as error:
-            raise failures.Failure(f"journal not readable: {error}: run it as the daemon's user") from None
-    raise failures.Failure("the journal was rotated again and again while it was read: try again")
-
-
-def _read_once(
-    settings: Settings, progress: dict[str, int], erased: forgotten.Forgotten
-) -> tuple[conservation.Ledger, int, int]:
     from gateway.core import conservation
     from gateway.pbx import journalfiles
 
+    folder = settings.asterisk.journal_dir
     ledger = conservation.Ledger()
     damaged = named = 0
-    for file in journal_files(settings):
-        read = progress.get(file.fingerprint, 0)
-        for line in journalfiles.read_whole(file):
+    try:
+        for file, line in journalfiles.read_everything(lambda: journal_files(settings)):
             if isinstance(line, journalfiles.DamagedLine):
                 damaged += 1
             else:
-                ledger.feed(line.row, is_read=line.offset < read)
+                ledger.feed(line.row, is_read=line.offset < progress.get(file.fingerprint, 0))
                 named += erased.is_entry_of_erased(line.row)
+    except OSError as error:
+        if not folder.is_dir():
+            raise failures.Failure(f"{folder} is not there: correct asterisk.journal_dir") from error
+        raise failures.Failure(f"journal not readable: {error}: run it as the daemon's user") from None
     return ledger, damaged, named
 
 

@@ -71,14 +71,19 @@ class Problems:
 
     def raise_if_any(self, text: str) -> None:
         """Raise `RoutingErrors` with the lines that the paths have in `text`."""
+        if self._found:
+            raise RoutingErrors(self.located(text), self._total)
+
+    def located(self, text: str) -> list[RoutingError]:
+        """What was noted, with the lines that the paths have in `text`, in their order."""
         if not self._found:
-            return
+            return []
         where = positions.Positions(text)
-        errors = [
+        found = [
             RoutingError(where.line_of(problem.path), problem.key, problem.message, problem.suggestion)
             for problem in self._found
         ]
-        raise RoutingErrors(errors, self._total)
+        return sorted(found, key=lambda one: one.line)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:

@@ -252,7 +252,14 @@ class _Reading:
         numbers: dict[str, book.TrackingNumber],
     ) -> webbook.WebBook:
         reader = webrules.Reader(
-            sites, self._default_site, read_routes, self._sources, around.sources_under, self._traffic, numbers
+            sites=sites,
+            default_site=self._default_site,
+            routes=read_routes,
+            sources=self._sources,
+            sources_under=around.sources_under,
+            traffic=self._traffic,
+            numbers=numbers,
+            web_sites=self._web_sites,
         )
         for key, table in self._keyed("pool", "pool").items():
             reader.read_pool(table, key)

@@ -316,7 +316,7 @@ class Logging(Section):
 
 
 class Limits(Section):
-    """Bounds on the admin listener; SIGHUP puts changes in force."""
+    """Bounds on the two web listeners; SIGHUP puts changes in force."""
 
     login_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
         10, description="Failed log-ins per minute and client address before it is turned away (429)."
@@ -326,6 +326,20 @@ class Limits(Section):
     )
     live_clients: Annotated[int, Field(strict=True, ge=1)] = Field(
         50, description="Browsers that may follow calls live at once; each holds a connection."
+    )
+
+    visits_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
+        60, description="Pages per minute for which one address may ask numbers before it is turned away (429)."
+    )
+    site_visits_per_minute: Annotated[int, Field(strict=True, ge=1)] = Field(
+        1_200,
+        description="Pages per minute that are given numbers of one site by this process: no pool is drained faster.",
+    )
+    callbacks_per_hour: Annotated[int, Field(strict=True, ge=1)] = Field(
+        10, description="Call-backs per hour that one address may ask for."
+    )
+    site_callbacks_per_hour: Annotated[int, Field(strict=True, ge=1)] = Field(
+        120, description="Call-backs per hour that may be asked for on one site."
     )
 
 

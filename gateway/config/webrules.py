@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ MAX_BLOCK = 1_000
 
 _HOST = re.compile(r"(?!www\.)(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{2,63}|localhost")
 _HOST_SHAPE = "a host's name in lower case without www., like clinic.example"
+_ADDRESS = re.compile(r"https?://(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{1,63}(?::[0-9]{1,5})?/(?:[A-Za-z0-9._~-]{1,63}/){0,5}")
+_ADDRESS_SHAPE = "an address with its final slash, like https://calls.clinic.example/"
 _BLOCK = re.compile(r"(.+?)\s*\.\.\s*(.+)")
 _RULED_BY_BROWSER = tuple(kind.value for kind in Kind if kind is not Kind.OWN)
 
@@ -39,6 +41,8 @@ def read_site(table: tables.Table, site: book.Site) -> webbook.WebSite | None:
         asking=web.choice("asking", webbook.Asking, webbook.Asking.PENDING),
         beat_seconds=web.whole("beat_seconds", webbook.BEAT_SECONDS, 5, 120),
         window_days=web.whole("window_days", webbook.WINDOW_DAYS, 1, 365),
+        pages=tuple(_addresses(web, hosts)),
+        script_address=web.matching("script_address", _ADDRESS, _ADDRESS_SHAPE),
     )
     if not read.targets:
         web.wrong("targets", "is missing: the site has no business_number that could be replaced on its pages")
@@ -60,13 +64,11 @@ def refuse_mixed_cost_lines(read_sources: Mapping[str, tuple[tables.Table, book.
     """Note sources of different campaign types with one cost line: what a call cost could not be told (R10, R13)."""
     taken: dict[str, book.Source] = {}
     for table, source in read_sources.values():
-        if source.cost_line is None:
-            continue
-        first = taken.setdefault(source.cost_line, source)
+        first = taken.setdefault(source.booked_on, source)
         if first.campaign_type is not source.campaign_type:
             table.wrong(
                 "cost_line",
-                f"'{tables.shown(source.cost_line)}' is that of {first.key}, which is {first.campaign_type.value}: "
+                f"'{tables.shown(source.booked_on)}' is that of {first.key}, which is {first.campaign_type.value}: "
                 f"{source.campaign_type.value} campaigns are booked on a line of their own",
             )
 
@@ -83,6 +85,7 @@ class Reader:
     traffic: Tables
     numbers: dict[str, book.TrackingNumber]
     """By digits; grows by the pools' numbers."""
+    web_sites: Mapping[str, webbook.WebSite]
     pools: dict[str, webbook.NumberPool] = field(default_factory=dict)
     rules: dict[str, list[tuple[tables.Table, displayrules.DisplayRule]]] = field(default_factory=dict)
 
@@ -126,6 +129,8 @@ class Reader:
         own = [one.key for one in self.sites.values() if one.business_number == number]
         if own:
             message = f"{number} is the own number of site {own[0]}"
+        elif pages := [site for site, one in self.web_sites.items() if number in one.targets]:
+            message = f"{number} stands on the pages of site {pages[0]} (targets): everybody would call it"
         elif known is None:
             # Taken at once, so that the next table sees it; replaced when the pool is read.
             self.numbers[number[1:]] = book.TrackingNumber(number, "", book.TrackingKind.POOL, pool=key)
@@ -156,11 +161,19 @@ class Reader:
             condition=self._condition(table),
             number=number,
             pool=shown.key if shown is not None else None,
-            target=table.number("target", site.country) or "",
+            target=self._target(table, site) or "",
         )
         table.refuse_unknown()
         if number is not None or shown is not None:
             self.rules.setdefault(site.key, []).append((table, rule))
+
+    def _target(self, table: tables.Table, site: book.Site) -> str | None:
+        target = table.number("target", site.country)
+        web = self.web_sites.get(site.key)
+        if target is not None and web is not None and target not in web.targets:
+            message = f"{target} is none of the site's targets: it is not looked for on its pages"
+            table.wrong("target", message, word=target, choices=web.targets)
+        return target
 
     def refuse_unreachable(self) -> None:
         """Note rules that are never reached because another takes all their visits."""
@@ -287,6 +300,18 @@ def _hosts(table: tables.Table, name: str) -> Iterator[str]:
         else:
             guess = host.lower().removeprefix("https://").removeprefix("www.").strip("/")
             table.wrong(name, f"must be {_HOST_SHAPE}", index=index, word=guess, choices=(guess,))
+
+
+def _addresses(table: tables.Table, hosts: Collection[str]) -> Iterator[str]:
+    """`pages`: whole addresses on the site's hosts."""
+    for index, page in enumerate(table.texts("pages")):
+        host = traffic.parts(page)[0]
+        if not page.startswith(("https://", "http://")) or not page.isprintable() or " " in page:
+            table.wrong("pages", "must be whole addresses, like https://clinic.example/implants", index=index)
+        elif host not in hosts:
+            table.wrong("pages", f"{host or 'nobody'} is not among the hosts", index=index, word=host, choices=hosts)
+        else:
+            yield page
 
 
 def _utm(table: tables.Table) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which source a call is from: what the record says of it, and what the tracking number alone tells (R1, R104, R106)."""
+"""Which source a call is from: what the record says, and what the tracking number alone tells (R1, R104, R106)."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class Attribution:
     source: str | None = None
     source_name: str | None = None
     parent_source: str | None = None
+    campaign_type: str | None = None
+    """Of the source: `click`, `call-only` or `offline` (R10, R13)."""
+    cost_line: str | None = None
+    """Where the source's cost is booked."""
     channel: str | None = None
     medium: str | None = None
     campaign: str | None = None
@@ -73,6 +77,8 @@ def of_number(number: book_.TrackingNumber | None, book: book_.Book | None) -> A
         source.key,
         source_name=source.name,
         parent_source=source.parent,
+        campaign_type=source.campaign_type.value,
+        cost_line=source.booked_on,
         channel=source.channel.value,
         medium=source.medium,
         campaign=number.campaign or source.campaign,

@@ -209,6 +209,11 @@ class Source:
     cost_line: str | None = None
     """Where its cost is booked; never shared by sources of different campaign types (R10, R13). None = by its key."""
 
+    @property
+    def booked_on(self) -> str:
+        """The cost line that holds."""
+        return self.cost_line or self.key
+
 
 @dataclass(frozen=True, slots=True)
 class Agent:

@@ -179,6 +179,8 @@ class Finding:
     what: str
     message: str
     is_error: bool
+    about: str = ""
+    """Key of the rule, or of the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +205,10 @@ def overlaps(rules: Sequence[DisplayRule], sources: Iterable[SourceRule] = ()) -
                 continue
             if covers(first.condition, second.condition) and first.target in ("", second.target):
                 message = f"rule {second.key} is never reached: {first.key} takes all its visits"
-                found.append(Finding("unreachable", message, is_error=True))
+                found.append(Finding("unreachable", message, is_error=True, about=second.key))
             elif first.rank is second.rank and can_both_hold(first.condition, second.condition, known):
                 message = f"rules {first.key} and {second.key} can both hold; {first.key} wins as it comes first"
-                found.append(Finding("overlap", message, is_error=False))
+                found.append(Finding("overlap", message, is_error=False, about=second.key))
     return found
 
 
@@ -217,31 +219,31 @@ def number_findings(pools: Sequence[PoolNumbers], static: Iterable[str], busines
     pool_of: dict[str, str] = {}
     for pool in pools:
         if not pool.numbers:
-            found.append(Finding("empty_pool", f"pool {pool.key} has no numbers", is_error=True))
+            found.append(Finding("empty_pool", f"pool {pool.key} has no numbers", is_error=True, about=pool.key))
         for number in pool.numbers:
             if pool_of.setdefault(number, pool.key) != pool.key:
                 message = f"{number} is in the pools {pool_of[number]} and {pool.key}"
-                found.append(Finding("two_pools", message, is_error=True))
+                found.append(Finding("two_pools", message, is_error=True, about=pool.key))
             if number in printed:
                 message = f"{number} of pool {pool.key} is also a static number: its calls would be some visitor's"
-                found.append(Finding("pool_is_static", message, is_error=True))
+                found.append(Finding("pool_is_static", message, is_error=True, about=pool.key))
             if number in own:
                 message = f"{number} of pool {pool.key} is the site's own number"
-                found.append(Finding("pool_is_business", message, is_error=True))
+                found.append(Finding("pool_is_business", message, is_error=True, about=pool.key))
     for pool in pools:
         if pool.overflow is None:
             message = (
                 f"pool {pool.key} has no overflow number: exhausted, it leaves the site's, whose calls are not counted"
             )
-            found.append(Finding("no_overflow", message, is_error=False))
+            found.append(Finding("no_overflow", message, is_error=False, about=pool.key))
         elif pool.overflow in pool_of:
             message = f"the overflow number {pool.overflow} of pool {pool.key} is in pool {pool_of[pool.overflow]}"
-            found.append(Finding("overflow_in_pool", message, is_error=True))
+            found.append(Finding("overflow_in_pool", message, is_error=True, about=pool.key))
         elif pool.overflow in own | printed:
             message = (
                 f"the overflow number {pool.overflow} of pool {pool.key} is used elsewhere: give it one of its own"
             )
-            found.append(Finding("overflow_is_used", message, is_error=True))
+            found.append(Finding("overflow_is_used", message, is_error=True, about=pool.key))
     return found
 
 

@@ -19,6 +19,19 @@ _PERSONAL = re.compile(rb"(?<![A-Za-z_])(?:" + "|".join(PERSONAL_KEYS).encode() 
 FILLER = b"x"
 
 
+_OF_VISITOR: Mapping[str, Any] = {
+    "landing_page": None,
+    "referrer": None,
+    "visitor_id": None,
+    "lease_id": None,
+    "candidates": [],
+    "click_ids": {},
+    "term": None,
+}
+"""What of the attribution tells of a person, and what stands there when they are gone."""
+_OF_VISIT = ("landing_page", "referrer", "click_ids", "term")
+
+
 def is_pseudonym(number: str | None) -> bool:
     """Whether this stands where an erased person's number stood."""
     return number is not None and number.startswith(PREFIX)
@@ -38,19 +51,46 @@ def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str,
         left["tracking"] = {**(left.get("tracking") or {}), "number": pseudonym}
     elif isinstance(left.get("caller"), dict):
         left["caller"]["number"] = pseudonym
-    blank: dict[str, Any] = {
-        "landing_page": None,
-        "referrer": None,
-        "visitor_id": None,
-        "lease_id": None,
-        "candidates": [],
-    }
-    _blank(left, "attribution", blank | {"click_ids": {}, "term": None})
+    _blank(left, "attribution", _OF_VISITOR)
     if "sip_call_id" in left:
         left["sip_call_id"] = None
     for key in ("notes", "tags", "analysis"):
         if key in left:
             left[key] = None
+    return left
+
+
+def without_visitors(record: Mapping[str, Any], visitor_ids: Collection[str]) -> dict[str, Any]:
+    """The record, or the request for a call back, without these visitors of a web site: what they came with goes,
+    source and campaign stay. Equal to `record` when it names none of them."""
+    left: dict[str, Any] = copy.deepcopy(dict(record))
+    if left.get("visitor_id") in visitor_ids:
+        left.update(visitor_id=None, page=None)
+        _blank(left, "attribution", {name: _OF_VISITOR[name] for name in _OF_VISIT})
+    said = left.get("attribution")
+    if not isinstance(said, dict):
+        return left
+    if said.get("visitor_id") in visitor_ids:
+        _blank(left, "attribution", {**_OF_VISITOR, "candidates": said.get("candidates")})
+    if said.get("candidates"):
+        said["candidates"] = [one for one in said["candidates"] if one.get("visitor_id") not in visitor_ids]
+    return left
+
+
+def asks_for(data: Mapping[str, Any], number: str) -> bool:
+    """Whether a request for a call back is for this number (E.164 with `+`), also where it could not be read as one."""
+    written = "".join(char for char in str(data.get("number_raw") or "") if char in "0123456789")
+    return data.get("number") == number or written == number.removeprefix("+")
+
+
+def without_asker(data: Mapping[str, Any], pseudonym: str | None) -> dict[str, Any]:
+    """A request for a call back without the person who asked: site, time and source stay. Doing it again changes
+    nothing."""
+    left: dict[str, Any] = copy.deepcopy(dict(data))
+    personal = ("number_raw", "name", "message", "when", "page", "visitor_id")
+    left.update((name, None) for name in personal if name in left)
+    left["number"] = pseudonym
+    _blank(left, "attribution", {"click_ids": {}, "term": None, "landing_page": None, "referrer": None})
     return left
 
 

@@ -12,6 +12,9 @@ from gateway.core import calls, outcomes
 EVENT_IDS = uuid.UUID("9f4a2d0e-57c1-5d0b-8a53-1f0f4d6b2c90")
 """Namespace of event ids. Never change it: receivers know events by their ids."""
 
+CALLBACK_REQUESTED = "callback.requested"
+"""Somebody left a number on a page and asks to be called (R69); no call's event."""
+
 LATE_US = 60_000_000
 """An event found so long after it happened pops no screen."""
 

@@ -73,17 +73,27 @@ def outliers(calls: Mapping[str, Iterable[NumberCall]]) -> list[Suspicion]:
 
     `calls` has every number that was in the pool all the time, those that nobody called as well.
     """
-    known = {number: list(found) for number, found in calls.items()}
+    known = {number: list(theirs) for number, theirs in calls.items()}
     total = sum(map(len, known.values()))
-    found = []
+    worst = []
     for number, counted in known.items():
         # The others tell what is usual; one call more of them, so that a silent pool suspects nobody at the first call.
         expected = (total - len(counted) + 1) / max(len(known) - 1, 1)
         few = len(known) < LEAST_CALLS or len(counted) < LEAST_CALLS
         if not few and poolmath.poisson_tail(expected, len(counted)) <= CHANCE / len(known):
             suspicion = _suspicion(number, counted, expected)
-            found += [suspicion] if suspicion is not None else []
-    return sorted(found, key=lambda suspicion: (suspicion.expected - suspicion.calls, suspicion.number))
+            worst += [suspicion] if suspicion is not None else []
+    return sorted(worst, key=lambda suspicion: (suspicion.expected - suspicion.calls, suspicion.number))
+
+
+def found(numbers: Iterable[str], calls: Mapping[str, Iterable[NumberCall]], now_us: int) -> dict[str, Suspicion]:
+    """All numbers of one pool that seem to have leaked, by either sign. `calls` of the last `WATCH_DAYS`."""
+    by_number = {number: list(calls.get(number, ())) for number in numbers}
+    suspected = {leak.number: leak for leak in outliers(by_number)}
+    for number, theirs in by_number.items():
+        if (leak := suspect(number, theirs, now_us)) is not None:
+            suspected[number] = leak
+    return suspected
 
 
 def _suspicion(number: str, calls: list[NumberCall], expected: float) -> Suspicion | None:

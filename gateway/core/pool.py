@@ -25,7 +25,8 @@ first; never while CALLED. Nothing free: the visitor is shown the overflow numbe
   (pool, visitor_id) makes two tabs of one visitor the same case. In the same transaction the ended lease gets its
   last `seen_us` and a new one its row, so that history is never short of a holder.
 - *Beat, leave.* Read by `lease_id`, `beat` or `leave`, write under the same condition. No such row: the number is
-  somebody else's by now, and the visitor has to ask.
+  somebody else's by now, and the visitor has to ask. `give_back` takes the lease off the slot when its number was
+  never on a page: its row of history goes, since nobody can have called by it.
 - *Calls.* `call_seen` when the router is asked (at once), `with_calls` from the tracker's transaction, which knows
   every call and may run twice.
 - *Start.* `after_outage` over the pool: beats that nobody could take are not held against a visitor.
@@ -99,6 +100,11 @@ class Terms:
     """So long after a beat a visitor counts as living: two and a half beats of 30 s, so that one may be lost."""
     call_seconds: float = 120.0
     """A number is not re-issued so soon after a call (attribution.md 2.5)."""
+
+    @property
+    def promised_seconds(self) -> float:
+        """For so long after a sign of life nobody else has the number, even if nothing more is heard."""
+        return self.living_seconds if self.soft else max(self.living_seconds, self.freeze_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +214,8 @@ def would_do(found: Exhausted, demand: poolmath.Demand, overflow_share: float = 
 
     `demand` is that of the busiest hour; what is held just now is believed when it is more. Always more than there are.
     """
-    load = max(demand.erlangs, float(found.held))
+    # Of a flood of visits the largest size there is: it is told within the transaction that lends.
+    load = min(max(demand.erlangs, float(found.held)), poolmath.MAX_NUMBERS / 2)
     return max(found.size + 1, poolmath.numbers_needed(load, overflow_share))
 
 
@@ -246,6 +253,14 @@ def leave(slot: Slot, lease_id: str, now_us: int, terms: Terms) -> Slot | None:
         used_us=max(slot.used_us, now_us),
         generation=slot.generation + 1,
     )
+
+
+def give_back(slot: Slot, lease_id: str, now_us: int, terms: Terms) -> Slot | None:
+    """The slot after its number came too late to be shown: free at once, and no lease, if this was all of it. A lease
+    that was alive before or since is left as by a goodbye. None as for `beat`."""
+    if slot.lease_id != lease_id or slot.seen_us > slot.issued_us:
+        return leave(slot, lease_id, now_us, terms)
+    return replace(slot, lease_id=None, living_until_us=now_us, held_until_us=now_us, generation=slot.generation + 1)
 
 
 def call_seen(slot: Slot, now_us: int, terms: Terms) -> Slot:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 
@@ -50,9 +50,14 @@ class Demand:
         """Offered load: mean count of numbers held if there were always one."""
         return self.arrivals_per_minute * (self.stay_minutes + self.freeze_minutes)
 
+    def taken_softly(self) -> Demand:
+        """The demand of a pool with a soft freeze: frozen numbers are to be had, the longest frozen first, so only
+        visitors who are on the site hold theirs. The order in which numbers go out stays the same."""
+        return replace(self, freeze_minutes=0.0)
+
     def with_bots(self, share: float) -> Demand:
         """The demand when `share` (0 to below 1) of all that arrives are undetected bots."""
-        return Demand(self.arrivals_per_minute / (1 - share), self.stay_minutes, self.freeze_minutes)
+        return replace(self, arrivals_per_minute=self.arrivals_per_minute / (1 - share))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from gateway.core import poolmath
 from gateway.core.poolmath import MAX_NUMBERS, Demand
 
 
@@ -24,6 +25,13 @@ class Policy(StrEnum):
     LEAST_RECENT = "least_recent"
     RANDOM = "random"
     MOST_RECENT = "most_recent"
+
+
+Progress = Callable[[int, int], None]
+"""Told now and then against how many numbers is played, and how many visits of this turn are done."""
+
+TELL_EVERY = 16_384
+"""Visits."""
 
 
 class Visit(NamedTuple):
@@ -75,6 +83,7 @@ def replay(
     policy: Policy = Policy.LEAST_RECENT,
     pick: Callable[[int], int] | None = None,
     warm_up: float = 0.0,
+    progress: Progress | None = None,
 ) -> Replay:
     """Play `visits`, in order of arrival, against `size` numbers.
 
@@ -93,24 +102,70 @@ def replay(
         last = visit.arrived
         if place == first:
             table.forget()
+        if progress is not None and place % TELL_EVERY == 0:
+            progress(size, place)
         if not table.seat(visit) and place >= first:
             shown += 1
     return table.result(len(visits) - first, shown, last)
 
 
-def numbers_needed(visits: Sequence[Visit], freeze_minutes: float, overflow_share: float) -> int:
+def numbers_needed(
+    visits: Sequence[Visit],
+    freeze_minutes: float,
+    overflow_share: float,
+    *,
+    soft: bool = False,
+    progress: Progress | None = None,
+) -> int:
     """Smallest pool that would have shown the overflow number to at most `overflow_share` of `visits`."""
-    if not visits:
-        return 1
-    enough = max(1, replay(visits, min(len(visits), MAX_NUMBERS), freeze_minutes).most_held)
-    too_few = 0
-    while enough - too_few > 1:
-        middle = (enough + too_few) // 2
-        if replay(visits, middle, freeze_minutes).overflow_share <= overflow_share:
-            enough = middle
-        else:
-            too_few = middle
-    return enough
+    return sizes_needed(visits, freeze_minutes, (overflow_share,), soft=soft, progress=progress)[overflow_share]
+
+
+def sizes_needed(
+    visits: Sequence[Visit],
+    freeze_minutes: float,
+    overflow_shares: Sequence[float],
+    *,
+    soft: bool = False,
+    progress: Progress | None = None,
+    played: dict[int, float] | None = None,
+) -> dict[float, int]:
+    """`numbers_needed` for each of the shares; what was played for one serves the others. `played` is filled with what
+    share each size that was tried has shown."""
+    played = played if played is not None else {}
+
+    def share_of(size: int) -> float:
+        if size not in played:
+            played[size] = replay(visits, size, freeze_minutes, soft=soft, progress=progress).overflow_share
+        return played[size]
+
+    def smallest(share: float) -> int:
+        """Looks around what the formula says of the mean load, in growing steps, then between the last two."""
+        enough = _near(visits, freeze_minutes if not soft else 0.0, share)
+        too_few, step = 0, 1
+        while share_of(enough) > share and enough < MAX_NUMBERS:
+            too_few, enough, step = enough, min(enough + step, MAX_NUMBERS), 2 * step
+        while not too_few and enough > 1:
+            fewer, step = max(1, enough - step), 2 * step
+            if share_of(fewer) <= share:
+                enough = fewer
+            else:
+                too_few = fewer
+        while enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            if share_of(middle) <= share:
+                enough = middle
+            else:
+                too_few = middle
+        return enough
+
+    return {share: smallest(share) for share in overflow_shares}
+
+
+def _near(visits: Sequence[Visit], freeze_minutes: float, share: float) -> int:
+    span = visits[-1].arrived - visits[0].arrived if visits else 0.0
+    held = sum(visit.stay + freeze_minutes for visit in visits)
+    return 1 if span <= 0 else min(poolmath.numbers_needed(min(held / span, MAX_NUMBERS / 2), share), len(visits))
 
 
 def demand_of(visits: Sequence[Visit], freeze_minutes: float) -> Demand:

@@ -171,6 +171,18 @@ def gap_samples(end_us: int, next_start_us: int, rate: int) -> int:
     return round(min(max(seconds, 0.0), MAX_GAP_SECONDS) * rate)
 
 
+def resumed_us(end_us: int, before: int, after: int, pauses: Sequence[tuple[int, int | None]]) -> int | None:
+    """When part `after` began if part `before` ended at `end_us`: as long after it as the journal's pauses between them
+    took (each from, to in microseconds). A file's times are when a busy Asterisk came to write it.
+
+    None: the journal has no such pauses.
+    """
+    between = pauses[before - 1 : after - 1]
+    if len(between) < after - before or between[-1][1] is None:
+        return None
+    return end_us + between[-1][1] - between[0][0]
+
+
 def part_numbers(text: str) -> tuple[int, ...]:
     """Numbers of parts as the database keeps them: `1 2 3`."""
     return tuple(int(number) for number in text.split())

@@ -144,6 +144,11 @@ def timestamp(at_us: int | None) -> str | None:
     return f"{_to_the_second(seconds)}.{microseconds // 1_000:03d}Z"
 
 
+def at_us(written: str) -> int:
+    """The reverse of `timestamp`: microseconds since the epoch."""
+    return (datetime.fromisoformat(written) - _EPOCH) // timedelta(microseconds=1)
+
+
 @lru_cache(maxsize=4096)
 def _to_the_second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
@@ -260,6 +265,8 @@ def attributed(found: attribution.Attribution) -> dict[str, Any]:
         "source": found.source,
         "source_name": found.source_name,
         "parent_source": found.parent_source,
+        "campaign_type": found.campaign_type,
+        "cost_line": found.cost_line,
         "channel": found.channel,
         "medium": found.medium,
         "campaign": found.campaign,

@@ -460,7 +460,9 @@ def _text(most: int) -> _Check[str]:
     def check(name: str, value: object) -> str:
         if not isinstance(value, str):
             raise Refused(name, "no text")
-        return "".join(char for char in value if char.isprintable())[:most]
+        # Nearly all texts are.
+        clean = value if value.isprintable() else "".join(char for char in value if char.isprintable())
+        return clean[:most]
 
     return check
 

@@ -130,6 +130,11 @@ def attributed(
     return found if touch is None else _of_touch(found, touch, book)
 
 
+def origin(touch: Touch, book: book_.Book | None) -> attribution.Attribution:
+    """Where a touch came from, in the words of the record's `attribution`; method and confidence say nothing."""
+    return _of_touch(attribution.UNKNOWN, touch, book)
+
+
 def _of_touch(found: attribution.Attribution, touch: Touch, book: book_.Book | None) -> attribution.Attribution:
     came = touch.came
     named = replace(found, source=came.source, channel=came.kind.channel.value)
@@ -157,6 +162,8 @@ def _of_source(found: attribution.Attribution, key: str | None, book: book_.Book
         source=source.key,
         source_name=source.name,
         parent_source=source.parent,
+        campaign_type=source.campaign_type.value,
+        cost_line=source.booked_on,
         channel=source.channel.value,
         medium=source.medium,
         campaign=source.campaign,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from gateway.core.traffictables import Kind as Kind
@@ -153,6 +154,12 @@ class _Tags:
         return self.tables.name(text.strip().lower())
 
     @property
+    def assistant(self) -> Row | None:
+        """The AI assistant that tags the links in its answers with its own host, `utm_source=chatgpt.com`."""
+        row = self.tables.referrer((self.text("utm_source") or "").strip().lower(), "/")
+        return row if row is not None and row.kind == Kind.AI.value else None
+
+    @property
     def medium(self) -> str:
         """utm_medium in lower case."""
         return (self.text("utm_medium") or "").strip().lower()
@@ -167,6 +174,9 @@ def _decide(tags: _Tags, known: Row | None, host: str, is_own: bool, tables: Tab
         tagged = _of_medium(medium, tags.source, tables) if medium is not None else None
         kind = tagged if tagged is not None and tagged.is_paid else click.medium
         return kind, click.name, tags.medium or "cpc", f"click_id:{click.match}"
+    assistant = tags.assistant if not tags.medium else None
+    if assistant is not None:
+        return Kind.AI, assistant.name, "ai", f"utm_source:{assistant.match}"
     if tags.source or tags.medium:
         kind = _of_medium(medium, tags.source, tables) if medium is not None else Kind.OTHER
         source = tags.source or (known.name if known is not None else host) or "unknown"
@@ -228,6 +238,8 @@ def _referrer_host(referrer: str, address: _Address) -> str:
     return address.host if scheme in _WEB else ""
 
 
+# A visit's few addresses are each asked for several times.
+@lru_cache(maxsize=1_024)
 def _address(url: str) -> _Address:
     """The parts of a URL; the host in lower case without user, port and final dot, empty when it is no host's name."""
     match = _URL.match(url)
@@ -258,4 +270,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 def _clean(text: str, length: int) -> str:
     """Printable, of no more than `length` characters, and storable: no NUL, no half of a character."""
-    return "".join(char for char in text[: 4 * length] if char.isprintable())[:length]
+    text = text[: 4 * length]
+    if text.isprintable():
+        return text[:length]
+    return "".join(char for char in text if char.isprintable())[:length]

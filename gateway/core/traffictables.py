@@ -66,7 +66,7 @@ _CHANNELS: Mapping[Kind, Channel] = {
     Kind.DIRECT: Channel.DIRECT,
 }
 
-REFERRERS = ("search", "social", "ai", "email", "messenger", "paid", "gateway")
+REFERRERS = ("search", "social", "ai", "email", "messenger", "referral", "paid", "gateway")
 _PARAMETERS = ("click_id", "click_hint")
 _KINDS = (*_PARAMETERS, "medium", "alias", *REFERRERS)
 

@@ -49,6 +49,12 @@ class WebSite:
     window_days: int = WINDOW_DAYS
     """How long before a call a touch counts, and how long an earlier call's visitor is inherited (R85)."""
 
+    pages: tuple[str, ...] = ()
+    """Addresses that `verify --web` opens when none is named."""
+
+    script_address: str | None = None
+    """Where browsers find the gateway, `https://calls.clinic.example/`; None: where the script came from."""
+
     def serves(self, host: str) -> bool:
         """Whether pages of `host` may ask for numbers."""
         return host.lower().removeprefix("www.") in self.hosts

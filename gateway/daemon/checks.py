@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from gateway.core import displayrules
+from gateway.core import displayrules, records
 from gateway.daemon.node import Node
 from gateway.pbx import ami
 from gateway.services import analysing, leasing, recorder
@@ -37,6 +37,8 @@ def probes(node: Node) -> dict[str, health.Probe]:
         found["pools"] = lambda: _pools_check(node)
     if node.public is not None:
         found["public listener"] = lambda: _public_check(node)
+    if node.places is not None:
+        found["places"] = lambda: _places_check(node)
     found["events"] = lambda: _events_check(node)
     return found
 
@@ -141,6 +143,13 @@ def _public_check(node: Node) -> health.Check:
     return health.Check(node.public.problem is None, said, is_required=False)
 
 
+def _places_check(node: Node) -> health.Check:
+    assert node.places is not None
+    problem, built_us = node.places.problem, (node.places.built or 0) * 1_000_000
+    said = f"places are not known by the newest file: {problem}" if problem else f"made {records.timestamp(built_us)}"
+    return health.Check(problem is None, said, is_required=False)
+
+
 async def _events_check(node: Node) -> health.Check:
     async with node.database.read() as connection:
         waiting = await outbox.pending_count(connection)
@@ -175,6 +184,9 @@ def readings(node: Node) -> metrics.Readings:
         pools_exhausted=lend.counts.exhausted.total if lend else None,
         leases_lost=(lambda: lend.counts.lost) if lend else None,
         assignments_refused=(lambda: lend.counts.refused) if lend else None,
+        places_problem=(lambda: float(node.places is not None and node.places.problem is not None))
+        if node.places
+        else None,
         lending_problem=(lambda: float(lend.problem is not None)) if lend else None,
         attributions_revised=(lambda: looking.revised) if looking else None,
     )

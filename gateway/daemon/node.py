@@ -21,10 +21,12 @@ from gateway.services import (
     dispatcher,
     journalguard,
     leasing,
+    places,
     planner,
     posting,
     prompter,
     recorder,
+    rehearsing,
     router,
     tracker,
 )
@@ -98,12 +100,14 @@ class Node:
     post: posting.Post | None = None
     alerting: alerting.Alerting | None = None
     prompter: prompter.Prompter | None = None
+    rehearsal: rehearsing.Rehearsing | None = None
     recorder: recorder.Recorder | None = None
     analyser: analysing.Analyser | None = None
     leasing: leasing.Leasing | None = None
     attributing: attributing.Attributing | None = None
     web_runner: web.AppRunner | None = None
     public: PublicListener | None = None
+    places: places.Places | None = None
 
     def roots(self) -> dict[str, supervision.Root]:
         """Root tasks in the order of starting."""
@@ -122,6 +126,8 @@ class Node:
             roots["alerting"] = self.alerting.run
         if self.prompter is not None:
             roots["prompter"] = self.prompter.run
+        if self.rehearsal is not None:
+            roots["rehearsing"] = self.rehearsal.run
         if self.recorder is not None:
             roots["recorder"] = self.recorder.run
         if self.analyser is not None:
@@ -132,6 +138,8 @@ class Node:
             roots["attributing"] = self.attributing.run
         if self.public is not None:
             roots["public listener"] = self.public.run
+        if self.places is not None:
+            roots["places"] = self.places.run
         return roots
 
     def phases(self, notifier: supervision.Notifier) -> list[supervision.Phase]:

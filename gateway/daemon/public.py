@@ -15,21 +15,50 @@ _log = log.get("daemon")
 RETRY_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 """For requests that are being answered."""
+IDLE_SECONDS = 20.0
+"""For the next request of a connection, its headers included, to come in."""
+LINGERING_SECONDS = 1.0
+"""For the rest of a request that is answered already."""
+MOST_CONNECTIONS = 2_000
+"""Of browsers; a proxy needs a few. More are closed at once, so that calls never lack a file descriptor."""
+MOST_HEADERS = 64
+MOST_LINE = 4_096
 
 
-def application() -> web.Application:
-    """What visitors' browsers may ask. Nothing yet."""
-    return web.Application()
+class _Refusing(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 class PublicListener:
     """`open` listens, or says in `problem` why not; `run`, a root task, goes on trying."""
 
-    def __init__(self, app: web.Application, host: str, port: int) -> None:
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=CLOSE_SECONDS,
+            keepalive_timeout=idle_seconds,
+            lingering_time=LINGERING_SECONDS,
+            max_headers=MOST_HEADERS,
+            max_line_size=MOST_LINE,
+            # Nobody sends compressed bodies, and a small one can become a large one.
+            auto_decompress=False,
+        )
         self._host = host
+        self._most_connections = most_connections
         self._port = port
-        self._is_open = False
+        self._listening: asyncio.Server | None = None
         self.problem: str | None = None
         """Why nobody is listened to; None = all is well."""
 
@@ -44,23 +73,33 @@ class PublicListener:
         if self._runner.server is None:
             await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            loop = asyncio.get_running_loop()
+            self._listening = await loop.create_server(self._protocol, self._host, self._port, reuse_address=True)
         except OSError as error:
             if self.problem is None:
                 _log.error("public listener not open, will be tried again", address=self.address, error=str(error))
             self.problem = str(error)
             return
+        self._port = self._listening.sockets[0].getsockname()[1]
         if self.problem is not None:
             _log.info("public listener open", address=self.address)
-        self._is_open, self.problem = True, None
+        self.problem = None
 
     async def run(self) -> None:
         """Never returns."""
-        while not self._is_open:
+        while self._listening is None:
             await asyncio.sleep(RETRY_SECONDS)
             await self.open()
         await asyncio.Event().wait()
 
     async def close(self) -> None:
         """No more requests; those under way are answered."""
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
+
+    def _protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._most_connections:
+            return _Refusing()
+        return server()

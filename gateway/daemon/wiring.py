@@ -24,21 +24,24 @@ from gateway.services import (
     alerting,
     analysing,
     attributing,
+    callbacks,
     callersvisit,
     dispatcher,
     forgotten,
     journalguard,
     leasing,
+    places,
     planner,
     posting,
     prompter,
     recorder,
+    rehearsing,
     router,
     tracker,
 )
 from gateway.store import journal as stored_journal
 from gateway.web import app as admin
-from gateway.web import auth, live, metrics, parts
+from gateway.web import auth, live, metrics, parts, turnstile, visiting
 
 _log = log.get("daemon")
 NO_RING = recorder.NO_RING
@@ -79,7 +82,15 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     def events_added() -> None:
         node.events_added()
 
-    lend = leasing.Leasing(database, now_us=_now_us, targets=targets, events_added=events_added)
+    rehearsal = rehearsing.Rehearsing(database, expect=spoken.expect, now_us=_now_us)
+    lend = leasing.Leasing(
+        database,
+        now_us=_now_us,
+        targets=targets,
+        events_added=events_added,
+        # Who does not speak to agents makes no whispers.
+        lent=rehearsal.lent if "calls" in roles else lambda number, visitor_id: None,
+    )
     routes = router.Router(
         database,
         now=lambda: datetime.now(UTC),
@@ -96,6 +107,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         spoken.use(routing_book)
         lend.use(routing_book)
         told.use(routing_book)
+        rehearsal.use(routing_book)
         if books.wants_recording and found.recording_ring is None:
             _log.error("the routing asks for recording, and nothing can be recorded", reason=found.problem or NO_RING)
 
@@ -112,7 +124,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         # Both need it: who answers calls keeps a called number from being lent.
         node.leasing = lend
     if "calls" in roles:
-        node.prompter = spoken
+        node.prompter, node.rehearsal = spoken, rehearsal
         node.recorder = await _recorder(node, folder, stack, targets)
         await _start_calls(node, routes, stack, targets)
     if "worker" in roles and chosen.events.jsonl_path is not None:
@@ -158,8 +170,9 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             changed=board.publish,
         )
     if "web" in roles:
+        # First, since the admin listener tells of it.
+        await _start_public(node, stack, targets)
         await _start_web(node, stack)
-        await _start_public(node, stack)
     meters.watch(checks.readings(node))
     return node
 
@@ -272,6 +285,7 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
         mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
         vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
         adapter_of=outgoing.adapters_of(chosen, lambda: node.books.current),
+        exports=(chosen.events.jsonl_path,) if chosen.events.jsonl_path is not None else (),
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
     await node.web_runner.setup()
@@ -279,12 +293,43 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
     await web.TCPSite(node.web_runner, chosen.web.admin_host, chosen.web.admin_port).start()
 
 
-async def _start_public(node: Node, stack: AsyncExitStack) -> None:
+async def _start_public(node: Node, stack: AsyncExitStack, targets: receivers.Subscriptions) -> None:
     chosen = node.settings.web
     if chosen.port:
-        node.public = public.PublicListener(public.application(), chosen.host, chosen.port)
+        if chosen.places_file is not None:
+            node.places = places.Places(chosen.places_file)
+            await node.places.look()
+        node.public = public.PublicListener(visiting.application(_visiting(node, targets)), chosen.host, chosen.port)
         stack.push_async_callback(node.public.close)
         await node.public.open()
+
+
+def _visiting(node: Node, targets: receivers.Subscriptions) -> visiting.VisitingParts:
+    chosen, places_of = node.settings.web, node.places
+    assert node.leasing is not None
+
+    def visit_limits() -> turnstile.Limits:
+        limits = node.settings.limits
+        return turnstile.Limits(
+            limits.visits_per_minute,
+            limits.site_visits_per_minute,
+            limits.callbacks_per_hour,
+            limits.site_callbacks_per_hour,
+        )
+
+    return visiting.VisitingParts(
+        leasing=node.leasing,
+        callbacks=callbacks.Callbacks(node.database, now_us=_now_us, targets=targets, events_added=node.events_added),
+        database=node.database,
+        current_book=lambda: node.books.current,
+        now_us=_now_us,
+        place_of=places_of.of if places_of is not None else visiting.nowhere,
+        trusted_proxies=chosen.trusted_proxies,
+        country_header=chosen.country_header,
+        city_header=chosen.city_header,
+        limits=visit_limits,
+        observe=node.meters.visited,
+    )
 
 
 def _limits(in_force: settings.Settings) -> auth.Limits:

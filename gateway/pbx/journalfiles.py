@@ -19,7 +19,7 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ LIVE_NAME = "dialmark.csv"
 ARCHIVE_FOLDER = "archive"
 """Below the journal's folder."""
 MAX_ROWS = 1_500
+_MOVES = 5
+"""Times in a row that a listed file may be elsewhere when it is opened."""
 CHUNK_BYTES = 512 * 1024
 """Read at once: 20 ms of the loop with the parsing of `MAX_ROWS`, while catching up."""
 
@@ -248,8 +250,12 @@ def archived(archive: Path) -> list[JournalFile]:
     for path in archive.glob("journal-*.csv.gz"):
         match = _ARCHIVED.match(path.name)
         if match is not None:
-            status = path.stat()
-            size = _text_size(path, status.st_size)
+            try:
+                status = path.stat()
+                size = _text_size(path, status.st_size)
+            except FileNotFoundError:
+                # Pruned since it was listed.
+                continue
             found.append(JournalFile(match[2], path, status.st_dev, status.st_ino, size, int(match[1])))
     return sorted(found, key=lambda file: (file.first_row_us, file.fingerprint))
 
@@ -262,19 +268,64 @@ def everything(folder: Path, archive: Path | None, live_name: str = LIVE_NAME) -
     return sorted(files.values(), key=lambda file: (file.is_live, file.first_row_us, file.path.name))
 
 
-def read_whole(file: JournalFile) -> Iterator[journal.Line | DamagedLine]:
+def read_whole(path: Path) -> Iterator[journal.Line | DamagedLine]:
     """All lines of a file, also of one in the archive. Rows recovered from a damaged line come before it."""
+    with closing(_open(path)) as stream:
+        yield from _all_lines(stream)
+
+
+def read_everything(
+    files: Callable[[], Sequence[JournalFile]],
+) -> Iterator[tuple[JournalFile, journal.Line | DamagedLine]]:
+    """All lines of `files()` (such as `everything`), each file once, while the daemon rotates and archives.
+
+    A file is known by its first line: one that was renamed or archived since it was listed is looked for anew. Raises
+    OSError when it moves again and again, FileNotFoundError when the folder is not there.
+    """
+    done: set[str] = set()
+    left = _MOVES
+    while waiting := [file for file in files() if file.fingerprint not in done]:
+        for file in waiting:
+            stream = _open_same(file)
+            if stream is None:
+                break
+            with closing(stream):
+                for line in _all_lines(stream):
+                    yield file, line
+            done.add(file.fingerprint)
+            left = _MOVES
+        else:
+            return
+        left -= 1
+        if not left:
+            raise OSError(f"{file.path.name} is renamed again and again while it is read")
+
+
+def _open_same(file: JournalFile) -> BinaryIO | None:
+    """None when the path holds another file by now, or none."""
+    try:
+        stream = _open(file.path)
+    except FileNotFoundError:
+        return None
+    # One of the archive carries it in its name, which is not given twice.
+    if not file.is_compressed and fingerprint(stream.readline()) != file.fingerprint:
+        stream.close()
+        return None
+    stream.seek(0)
+    return stream
+
+
+def _all_lines(stream: BinaryIO) -> Iterator[journal.Line | DamagedLine]:
     offset = 0
-    with closing(_open(file.path)) as stream:
-        for raw in stream:
-            parsed = journal.parse_line(raw)
-            if isinstance(parsed, Row):
-                yield journal.Line(offset, raw.rstrip(b"\n"), parsed)
-            elif raw.strip():
-                for row in parsed.recovered:
-                    yield journal.Line(offset, raw.rstrip(b"\n"), row)
-                yield DamagedLine(offset, parsed)
-            offset += len(raw)
+    for raw in stream:
+        parsed = journal.parse_line(raw)
+        if isinstance(parsed, Row):
+            yield journal.Line(offset, raw.rstrip(b"\n"), parsed)
+        elif raw.strip():
+            for row in parsed.recovered:
+                yield journal.Line(offset, raw.rstrip(b"\n"), row)
+            yield DamagedLine(offset, parsed)
+        offset += len(raw)
 
 
 def prune(archive: Path, before_us: int) -> list[Path]:

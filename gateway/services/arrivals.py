@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from gateway.core import displayrules, touches, traffic, webbook
 from gateway.core.displayrules import Consent, Place, Reason
+from gateway.core.scriptwire import FirstPage
 from gateway.store import visits
 
 SECOND_US = 1_000_000
-MAX_IDS = 20
-MAX_VALUE = 200
+MISSED_SECONDS = 5
+"""A visitor last heard of so long before the visit's first page had not told of it: the gateway was away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ class Arrival:
     system: str | None = None
     device: str | None = None
     ids: Mapping[str, str] = field(default_factory=dict)
-    """Of web analytics: `ga`, `ga_session`, `ym_uid`, …"""
+    """Of web analytics: `ga`, `ga_session.<stream>`, `ym_uid`, …"""
+    first: FirstPage | None = None
+    """The visit's first page, of which the gateway may not have heard."""
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,8 +82,11 @@ def opened(
     arrival: Arrival, known: visits.Known | None, web: webbook.WebBook, at_us: int, new_id: Callable[[], str]
 ) -> Opened:
     """The visit that the page belongs to: the one that goes on, or a new one (R85, R88)."""
-    landing, came = classified(arrival, web)
+    page = arrival
     last = known.last if known is not None else None
+    if arrival.first is not None and _was_missed(arrival.first, last, at_us):
+        arrival = replace(arrival, url=arrival.first.url, referrer=arrival.first.referrer)
+    landing, came = classified(arrival, web)
     before = known.touch if known is not None else None
     quiet_seconds = (at_us - last.seen_us) / SECOND_US if last is not None else 0.0
     begins = touches.begins_touch(before.touch if before is not None else None, came, quiet_seconds)
@@ -106,10 +112,15 @@ def opened(
         arrival.site,
         known.person.first_us if known is not None else at_us,
         at_us,
-        _merged(known.person.ids if known is not None else {}, arrival.ids),
-        _merged(known.person.variables if known is not None else {}, arrival.variables),
+        visits.merged(known.person.ids if known is not None else {}, arrival.ids),
+        visits.merged(known.person.variables if known is not None else {}, arrival.variables),
     )
-    return Opened(person, visit, visits.Page(visit.touch.visit_id, visit.pages, at_us, landing.url))
+    shown = landing.url if page is arrival else traffic.landing(page.url, "", {}, web.traffic).url
+    return Opened(person, visit, visits.Page(visit.touch.visit_id, visit.pages, at_us, shown))
+
+
+def _was_missed(first: FirstPage, last: visits.Visit | None, at_us: int) -> bool:
+    return last is None or last.seen_us < at_us - (first.seconds + MISSED_SECONDS) * SECOND_US
 
 
 def decided(arrival: Arrival, web: webbook.WebBook, facts: displayrules.Facts) -> list[tuple[str, displayrules.Shown]]:
@@ -136,9 +147,3 @@ def passing_facts(arrival: Arrival, web: webbook.WebBook) -> displayrules.Facts:
     """Of a visitor of whom nothing is kept: this very page."""
     landing, came = classified(arrival, web)
     return displayrules.Facts(landing, came, displayrules.source_of(web.source_rules, landing, came), arrival.place)
-
-
-def _merged(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    merged = {**before, **now}
-    cut = {name[:MAX_VALUE]: value[:MAX_VALUE] for name, value in merged.items() if value}
-    return dict(list(cut.items())[:MAX_IDS])

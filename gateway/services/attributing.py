@@ -105,11 +105,36 @@ async def find(
     match = matching.match(number.kind, question.at_us, evidence, law, window_days)
     touch = None
     if match.visitor_id is not None:
-        # One person's several devices: where they first looked may be another than where they called.
-        devices = {match.visitor_id, *_devices(question.caller, known, match.visitor_id)}
-        theirs = await visits.touches_of(connection, devices, question.at_us, window_days)
+        theirs = await _touches_of(connection, match.visitor_id, question, known, window_days)
         touch = touches.deciding(theirs, question.at_us, window_days)
     return Found(touches.attributed(match, touch, number, routing_book), _filed(question, number, match), touch)
+
+
+async def touches_before(
+    connection: store.Connection, filed: attributions.Filed, routing_book: book.Book | None
+) -> tuple[list[touches.Touch], float]:
+    """The touches of whoever made this call, up to it, and the days for which one counts; none when nobody is named,
+    or they were forgotten."""
+    number = routing_book.tracking_numbers.get(filed.number[1:]) if routing_book is not None else None
+    site = _site_of(number, routing_book) if number is not None and routing_book is not None else None
+    window_days = site.window_days if site is not None else webbook.WINDOW_DAYS
+    if filed.visitor_id is None:
+        return [], window_days
+    known = await attributions.links(connection, filed.caller, filed.at_us) if filed.caller is not None else []
+    question = Question(filed.call_id, filed.number, filed.at_us, filed.caller)
+    return await _touches_of(connection, filed.visitor_id, question, known, window_days), window_days
+
+
+async def _touches_of(
+    connection: store.Connection,
+    visitor_id: str,
+    question: Question,
+    known: Sequence[visitors.Link],
+    window_days: float,
+) -> list[touches.Touch]:
+    # One person's several devices: where they first looked may be another than where they called.
+    devices = {visitor_id, *_devices(question.caller, known, visitor_id)}
+    return await visits.touches_of(connection, devices, question.at_us, window_days)
 
 
 def _devices(caller: str | None, known: Sequence[visitors.Link], visitor_id: str) -> tuple[str, ...]:
@@ -193,8 +218,23 @@ async def visitor_of(
     found = await find(connection, question, number, routing_book)
     if found is None or found.attribution.visitor_id is None or found.attribution.confidence < WHISPERED:
         return None
-    said = found.attribution
-    visit = await visits.visit_of(connection, found.attribution.visitor_id, question.at_us)
+    return await _whispered(connection, found.attribution, question.at_us)
+
+
+async def expected(
+    connection: store.Connection, number: book.TrackingNumber, visitor_id: str, at_us: int, routing_book: book.Book
+) -> whisper.Visitor:
+    """What the whisper would say if the visitor, who was lent the number, called at `at_us`."""
+    match = matching.Match(attribution.Method.VISITOR, 1.0, visitor_id)
+    site = _site_of(number, routing_book)
+    window_days = site.window_days if site is not None else webbook.WINDOW_DAYS
+    theirs = await visits.touches_of(connection, [visitor_id], at_us, window_days)
+    touch = touches.deciding(theirs, at_us, window_days)
+    return await _whispered(connection, touches.attributed(match, touch, number, routing_book), at_us)
+
+
+async def _whispered(connection: store.Connection, said: attribution.Attribution, at_us: int) -> whisper.Visitor:
+    visit = await visits.visit_of(connection, said.visitor_id, at_us) if said.visitor_id is not None else None
     return whisper.Visitor(
         source=said.source_name or said.source or "",
         campaign=said.campaign or "",

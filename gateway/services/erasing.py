@@ -1,4 +1,4 @@
-"""Erasing a person (N14): one number, everywhere it stands, and a receipt of what was done.
+"""Erasing a person (N14): one number, everywhere it stands, or a visitor of a web site; and a receipt of what was done.
 
 First one transaction: tombstone, records, events, keys of recordings, audit. Then files: vault, spool, JSON lines,
 journal and archive. Breaking off in between does no harm: the same command goes on where it stopped.
@@ -14,13 +14,14 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+import secrets
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway import store
-from gateway.core import erasure, recording, records
+from gateway.core import erasure, events, recording, records
 from gateway.core.rows import Row
 from gateway.pbx import journal, journalfiles
 from gateway.store import audit, calls, forgetting, keyring, recordings, vault
@@ -52,6 +53,8 @@ class Receipt:
     audit_row: int
     salt: str
     calls: int = 0
+    callbacks: int = 0
+    """Requests for a call back."""
     recordings_shredded: int = 0
     recordings_held: list[str] = field(default_factory=list)
     """Under legal hold: they stay until it is released and the command is run again."""
@@ -101,6 +104,7 @@ async def _erase_stored(
     gone = await recordings.shred(tx, [one.recording_id for one in known], now_us=now_us, why="person erased")
     served = await forgetting.receivers_served(tx, ids)
     await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us)
+    asked = await forgetting.forget_askers(tx, number, stone.pseudonym)
     masked = await forgetting.mask_rows(tx, [row.linked_id for row in rows], ids, erasure.spellings(number)[0])
     held = [one.recording_id for one in known if one.held_us is not None and one.shredded_us is None]
     details = {"calls": len(rows), "recordings": len(gone), "held": len(held)}
@@ -112,15 +116,145 @@ async def _erase_stored(
     receipt = Receipt(
         subject.partition(":")[2], records.timestamp(now_us), stone.pseudonym, entry.seq, salt or "", calls=len(rows)
     )
+    receipt.callbacks = asked
     receipt.audit_rows_unlinked = await audit.forget(tx, number)
     receipt.recordings_shredded, receipt.recordings_held = len(gone), held
-    receipt.receivers_served = [
-        {"target": one.target, "events": one.events, "last_at": records.timestamp(one.last_us)} for one in served
-    ]
+    receipt.receivers_served = _served(served)
     receipt.routing_revisions = await forgetting.revisions_naming(tx, number)
     receipt.journal_rows = masked
     # All of them, so that a run after a crash removes files whose keys went before it.
     return receipt, rows, [one for one in known if one.recording_id not in held]
+
+
+@dataclass(slots=True)
+class VisitorReceipt:
+    """What erasing a visitor of a web site did. It holds no id of theirs: whoever has it can prove by `salt` and the
+    digest in audit row `audit_row` that it was theirs."""
+
+    erasure_id: str
+    erased_at: str | None
+    audit_row: int
+    salt: str
+    calls: int = 0
+    """Calls whose records named them."""
+    export_lines: int = 0
+    receivers_served: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def erase_visitor(
+    database: store.Database, visitor_id: str, *, exports: Collection[Path], actor: str, now_us: int
+) -> VisitorReceipt | None:
+    """Erases what a visitor left behind: visits, pages, clicks, ids, and what records, events and JSON lines say of
+    them. Who called stays in the call's record: that is a person with a number (`erase`). None: nobody knows them.
+    Raises StoreUnavailable."""
+    async with database.begin() as tx:
+        done = await forgetting.forget_visitors(tx, [visitor_id], now_us=now_us)
+        if not done.known and not done.call_ids:
+            return None
+        erasure_id = secrets.token_hex(6)
+        entry = await audit.append(
+            tx,
+            at_us=now_us,
+            actor=actor,
+            action="visitor.erased",
+            subject=f"erasure:{erasure_id}",
+            details={"calls": len(done.call_ids)},
+            person=visitor_id,
+        )
+        salt = await audit.salt_of(tx, entry.seq)
+        served = await forgetting.receivers_served(tx, done.call_ids)
+        await audit.forget(tx, visitor_id)
+    receipt = VisitorReceipt(erasure_id, records.timestamp(now_us), entry.seq, salt or "", calls=len(done.call_ids))
+    receipt.receivers_served = _served(served)
+    if exports:
+        await asyncio.to_thread(_mask_visitor, exports, visitor_id, set(done.call_ids), receipt)
+    return receipt
+
+
+def _mask_visitor(exports: Collection[Path], visitor_id: str, call_ids: set[str], receipt: VisitorReceipt) -> None:
+    def change(data: dict[str, Any]) -> list[dict[str, Any]]:
+        return [erasure.without_visitors(data, [visitor_id])]
+
+    for path in _rotated(exports):
+        try:
+            receipt.export_lines += _change_lines(path, _Whose(call_ids, visitor=visitor_id.encode()), change)
+        except OSError as error:
+            receipt.problems.append(f"{path}: {error}")
+
+
+def _served(served: Collection[forgetting.Served]) -> list[dict[str, Any]]:
+    return [{"target": one.target, "events": one.events, "last_at": records.timestamp(one.last_us)} for one in served]
+
+
+# --- JSON lines ---
+
+_CALL_OF_LINE = re.compile(rb'"call_id": ?"([0-9a-f-]{36})"')
+
+_CALLBACK = f'"type":"{events.CALLBACK_REQUESTED}"'.encode()
+
+Change = Callable[[dict[str, Any]], list[dict[str, Any]]]
+"""What may stand for the data of an event, the best first."""
+
+
+def _rotated(exports: Collection[Path]) -> Iterator[Path]:
+    for path in exports:
+        if path.parent.is_dir():
+            names = re.compile(re.escape(path.name) + r"(\.\d+)?")
+            yield from sorted(one for one in path.parent.iterdir() if names.fullmatch(one.name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """Events that are changed: those of calls, and requests for a call back to a number, or of a visitor."""
+
+    call_ids: Collection[str]
+    digits: Collection[bytes] = ()
+    visitor: bytes | None = None
+
+    def has(self, line: bytes) -> bool:
+        found = _CALL_OF_LINE.search(line)
+        if found is not None and found[1].decode() in self.call_ids:
+            return True
+        is_visitors = self.visitor is not None and b'"visitor_id":"' + self.visitor + b'"' in line
+        return _CALLBACK in line and (is_visitors or erasure.names_number(line, self.digits))
+
+
+def _change_lines(path: Path, whose: _Whose, change: Change) -> int:
+    """Changes these events in place, each line as long as before. Returns how many."""
+    changed = 0
+    with path.open("r+b") as file:
+        offset = 0
+        for line in file.read().split(b"\n"):
+            new = _changed_line(line, whose, change) if whose.has(line) else line
+            if new != line:
+                os.pwrite(file.fileno(), new, offset)
+                changed += 1
+            offset += len(line) + 1
+        os.fsync(file.fileno())
+    return changed
+
+
+def _changed_line(line: bytes, whose: _Whose, change: Change) -> bytes:
+    """The event after the change, padded with blanks to its old length. `line` is without its line end."""
+    try:
+        body = json.loads(line)
+    except ValueError:
+        return erasure.masked_line(line, whose.digits)
+    data = body.get("data") or {}
+    for left in change(data):
+        if left == data:
+            return line
+        made = json.dumps({**body, "data": left}, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(made) <= len(line):
+            return made.ljust(len(line))
+    return erasure.masked_line(line, whose.digits)
+
+
+# --- Everything of a person on disks ---
 
 
 class _Files:
@@ -137,7 +271,7 @@ class _Files:
         for one in gone:
             self._try(vault.remove, vault.file_of(self._places.vault, one.recording_id, one.started_us))
         self._try(self._empty_spool, self._places.spool)
-        for path in self._exports():
+        for path in _rotated(self._places.exports):
             self._try(self._mask_export, path)
         files = self._journals()
         for file in files:
@@ -158,43 +292,12 @@ class _Files:
                 path.unlink(missing_ok=True)
                 self._receipt.spool_files += 1
 
-    # --- JSON lines ---
-
-    def _exports(self) -> Iterator[Path]:
-        for path in self._places.exports:
-            if path.parent.is_dir():
-                names = re.compile(re.escape(path.name) + r"(\.\d+)?")
-                yield from sorted(one for one in path.parent.iterdir() if names.fullmatch(one.name))
-
     def _mask_export(self, path: Path) -> None:
-        with path.open("r+b") as file:
-            offset = 0
-            for line in file.read().split(b"\n"):
-                new = self._export_line(line)
-                if new != line:
-                    os.pwrite(file.fileno(), new, offset)
-                    self._receipt.export_lines += 1
-                offset += len(line) + 1
-            os.fsync(file.fileno())
+        def change(data: dict[str, Any]) -> list[dict[str, Any]]:
+            forget = erasure.without_asker if "number_raw" in data else erasure.pseudonymised
+            return [forget(data, pseudonym) for pseudonym in (self._receipt.pseudonym, None)]
 
-    def _export_line(self, line: bytes) -> bytes:
-        """The event without the person, padded with blanks to its old length. `line` is without its line end."""
-        if not self._ids_in(line):
-            return line
-        try:
-            body = json.loads(line)
-        except ValueError:
-            return erasure.masked_line(line, self._digits)
-        for pseudonym in (self._receipt.pseudonym, None):
-            changed = {**body, "data": erasure.pseudonymised(body.get("data") or {}, pseudonym)}
-            made = json.dumps(changed, ensure_ascii=False, separators=(",", ":")).encode()
-            if len(made) <= len(line):
-                return made.ljust(len(line))
-        return erasure.masked_line(line, self._digits)
-
-    def _ids_in(self, line: bytes) -> set[str]:
-        found = re.search(rb'"call_id": ?"([0-9a-f-]{36})"', line)
-        return {found[1].decode()} & self._call_ids if found else set()
+        self._receipt.export_lines += _change_lines(path, _Whose(self._call_ids, self._digits), change)
 
     # --- journal ---
 

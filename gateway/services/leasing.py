@@ -12,9 +12,9 @@ import functools
 import json
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,7 +23,7 @@ from gateway.core import book, displayrules, events, leaks, pool, poolmath, reco
 from gateway.core.displayrules import Consent, Reason
 from gateway.services import arrivals, lawfitting
 from gateway.services.arrivals import Answer, Arrival, Show
-from gateway.store import attributions, leases, outbox, overflows, visits
+from gateway.store import attributions, forgetting, leases, outbox, overflows, visits
 
 log = structlog.get_logger()
 
@@ -80,16 +80,18 @@ class _Batch:
     """Who waits to hear whether the leases of their signs are gone."""
     seen: dict[str, int] = field(default_factory=dict)
     clicks: list[tuple[str, str, int]] = field(default_factory=list)
+    told: dict[str, visits.Told] = field(default_factory=dict)
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.asked or self.signs or self.seen or self.clicks or self.calls)
+        return bool(self.asked or self.signs or self.seen or self.clicks or self.told or self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
     answers: list[Answer]
     lost: set[str]
+    exhausted: Counter[str]
 
 
 @dataclass(slots=True)
@@ -115,19 +117,25 @@ class Leasing:
         targets: Collection[str] = (),
         events_added: Callable[[], None] = lambda: None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        lent: Callable[[str, str], None] = lambda number, visitor_id: None,
     ) -> None:
+        """`lent` is told the number and the visitor of each answer that gives one; it must not block."""
         self._database = database
         self._now_us = now_us
         self._targets = targets
         self._events_added = events_added
         self._new_id = new_id
+        self._lent = lent
         self._book: book.Book | None = None
+        self._has_told = False
+        """The transaction has events for the dispatcher."""
         self._is_fitted = False
         self._is_mended = False
         self._terms: dict[str, pool.Terms] = {}
         self._stays: dict[str, float | None] = {}
         self._next_laws_us = self._next_terms_us = self._next_tick_us = self._next_leaks_us = 0
         self._asked: deque[_Asked] = deque()
+        self._to_forget: set[str] = set()
         self._batch = _Batch()
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -188,9 +196,26 @@ class Leasing:
         self._batch.beats.append(beaten)
         return await beaten.lives
 
-    def leave(self, visit_id: str | None, lease_ids: Sequence[str] = ()) -> None:
-        """A page says goodbye."""
-        self._sign(visit_id, lease_ids, leaves=True)
+    def leave(self, visit_id: str | None, lease_ids: Sequence[str] = (), *, was_shown: bool = True) -> None:
+        """A page says goodbye; one that has not `was_shown` its numbers gives them back."""
+        self._sign(visit_id, lease_ids, leaves=True, was_shown=was_shown)
+
+    def tell(self, visitor_id: str, ids: Mapping[str, str], variables: Mapping[str, str]) -> None:
+        """A page knows more of its visitor than when it was opened."""
+        before = self._batch.told.get(visitor_id, ({}, {}))
+        if len(self._batch.told) < MAX_SIGNS:
+            self._batch.told[visitor_id] = {**before[0], **ids}, {**before[1], **variables}
+        self._wanted.set()
+
+    def promised_seconds(self, site: str) -> int:
+        """For so long after an answer the site's numbers are nobody else's, even if nothing more is heard."""
+        known = [self._terms[one.key].promised_seconds for one in self._web().pools_of(site) if one.key in self._terms]
+        return int(min(known, default=pool.UNKNOWN_STAY_SECONDS))
+
+    async def leases_of(self, site: str, visitor_id: str) -> list[str]:
+        """The leases that a visitor of a site has. Raises StoreUnavailable."""
+        async with self._database.read() as connection:
+            return await leases.of_visitor(connection, {one.key for one in self._web().pools_of(site)}, visitor_id)
 
     def click(self, visitor_id: str, number: str) -> None:
         """A visitor followed a `tel:` link of a number that we show; others are passed over."""
@@ -206,10 +231,17 @@ class Leasing:
             self._wanted.set()
 
     async def forget(self, visitor_id: str) -> bool:
-        """The visitor takes the consent back: all that is kept of them goes. False: nobody knows them."""
+        """The visitor takes the consent back: all that is kept of them goes. False: nobody knows them. Raises
+        StoreUnavailable: it is done as soon as it can be."""
+        self._to_forget.add(visitor_id)
+        return await self._forget() > 0
+
+    async def _forget(self) -> int:
+        going = frozenset(self._to_forget)
         async with self._database.begin() as tx:
-            await leases.lock(tx)
-            return await visits.forget(tx, [visitor_id]) > 0
+            done = await forgetting.forget_visitors(tx, going, now_us=self._now_us())
+        self._to_forget -= going
+        return done.known
 
     # ---- Life ----
 
@@ -249,6 +281,8 @@ class Leasing:
         """Stores what is waiting, and does what is due."""
         try:
             await self._keep_house()
+            if self._to_forget:
+                await self._forget()
             while batch := self._next_batch():
                 await self._take(batch)
         except store.StoreUnavailable as error:
@@ -283,11 +317,21 @@ class Leasing:
         for one, answer in zip(batch.asked, stored.answers, strict=True):
             if not one.answer.done():
                 one.answer.set_result(answer)
+                self._tell_lent(answer)
+            else:
+                # Its page has given up meanwhile.
+                self.leave(answer.visit_id, [show.lease_id for show in answer.shows if show.lease_id], was_shown=False)
+        self.counts.exhausted.update(stored.exhausted)
         for beat in batch.beats:
             lives = beat.lease_ids.isdisjoint(stored.lost)
             self.counts.lost += not lives
             if not beat.lives.done():
                 beat.lives.set_result(lives)
+
+    def _tell_lent(self, answer: Answer) -> None:
+        for show in answer.shows:
+            if show.lease_id is not None and show.number is not None and answer.visitor_id is not None:
+                self._lent(show.number, answer.visitor_id)
 
     def _refuse(self, batch: _Batch, why: str) -> None:
         for one in batch.asked:
@@ -305,54 +349,69 @@ class Leasing:
         kept.signs = [*batch.signs, *kept.signs][-MAX_SIGNS:]
         kept.seen = {**batch.seen, **kept.seen} if len(batch.seen) < MAX_SIGNS else kept.seen
         kept.clicks = [*batch.clicks, *kept.clicks][-MAX_SIGNS:]
+        kept.told = {**batch.told, **kept.told} if len(batch.told) < MAX_SIGNS else kept.told
         kept.calls = [*batch.calls, *kept.calls][-MAX_SIGNS:]
 
-    async def _patiently(self, work: Callable[[store.Transaction], Awaitable[_T]]) -> _T:
-        """In a transaction of its own, done again when another process came between."""
+    async def _patiently(self, work: Callable[[store.Transaction], Coroutine[Any, Any, _T]]) -> _T:
+        """In a transaction of its own, done again when another process came between. On SQLite `work` runs in another
+        thread; nothing else of this object that it writes is touched meanwhile."""
         for _ in range(PATIENCE):
+            self._has_told = False
             try:
-                async with self._database.begin() as tx:
-                    return await work(tx)
+                done = await self._database.transact(work)
             except leases.Overtaken:
                 continue
+            if self._has_told:
+                self._events_added()
+            return done
         raise store.StoreUnavailable("another process changes leases without end")
 
     # ---- One transaction ----
 
     async def _store(self, tx: store.Transaction, batch: _Batch) -> _Stored:
-        answers = await self._lend(tx, batch.asked) if batch.asked else []
         lost: set[str] = set()
         if batch.signs:
+            # First, so that what is given back can be lent, and what has just shown life is not.
             lost = await leases.keep_alive(tx, batch.signs, self._terms, now_us=self._now_us())
+        exhausted: Counter[str] = Counter()
+        answers = await self._lend(tx, batch.asked, exhausted) if batch.asked else []
         await visits.seen(tx, batch.seen)
+        await visits.tell(tx, batch.told)
         for number, visitor_id, at_us in batch.clicks:
             await visits.click(tx, number, visitor_id, at_us)
         if batch.clicks:
             await attributions.look_again(tx, {number for number, _, _ in batch.clicks}, now_us=self._now_us())
         if batch.calls:
             await leases.call_seen(tx, batch.calls, self._terms)
-        return _Stored(answers, lost)
+        return _Stored(answers, lost, exhausted)
 
-    async def _lend(self, tx: store.Transaction, asked: Sequence[_Asked]) -> list[Answer]:
+    async def _lend(self, tx: store.Transaction, asked: Sequence[_Asked], exhausted: Counter[str]) -> list[Answer]:
         web, now_us = self._web(), self._now_us()
         known = await visits.known(tx, {one.arrival.visitor_id for one in asked if one.arrival.visitor_id})
         found: list[arrivals.Opened] = []
         decided = []
+        new: set[str] = set()
         for one in asked:
             before = known.get(one.arrival.visitor_id or "")
+            if before is not None and before.person.site != one.arrival.site:
+                # Sites do not tell each other of their visitors.
+                before = None
             opened = arrivals.opened(one.arrival, before, web, now_us, self._new_id)
             found.append(opened)
+            if before is None:
+                new.add(opened.person.visitor_id)
             decided.append(arrivals.decided(one.arrival, web, arrivals.facts_of(one.arrival, opened, before)))
             touch = opened.visit if opened.visit.is_touch else (before.touch if before is not None else None)
             # Two pages of one visitor in one batch: the second goes on where the first is.
             known[opened.person.visitor_id] = visits.Known(opened.person, opened.visit, touch)
-        lent = await self._lease(tx, found, decided, now_us)
+        lent = await self._lease(tx, web, found, decided, new, now_us)
+        exhausted.update(key for (_, key), answer in lent.items() if isinstance(answer, pool.Exhausted))
         people = {one.person.visitor_id: one.person for one in found}
         visited = {one.visit.touch.visit_id: one.visit for one in found}
         await visits.save(tx, list(people.values()), list(visited.values()), [one.page for one in found])
         return [
             Answer(
-                tuple(self._show(target, shown, lent.get((place, shown.pool or ""))) for target, shown in rules),
+                tuple(_show(target, shown, lent.get((place, shown.pool or "")), web) for target, shown in rules),
                 one.person.visitor_id,
                 one.visit.touch.visit_id,
             )
@@ -362,8 +421,10 @@ class Leasing:
     async def _lease(
         self,
         tx: store.Transaction,
+        web: webbook.WebBook,
         found: Sequence[arrivals.Opened],
         decided: Sequence[list[tuple[str, displayrules.Shown]]],
+        new: Collection[str],
         now_us: int,
     ) -> dict[tuple[int, str], pool.Grant | pool.Exhausted]:
         """By place in the batch and pool: one number of a pool for all targets that are sent to it."""
@@ -374,7 +435,11 @@ class Leasing:
         ]
         if not wanted:
             return {}
-        asks = [leases.Ask(key, found[place].person.visitor_id, self._new_id(), now_us) for place, key in wanted]
+        asks = [
+            leases.Ask(key, visitor_id, self._new_id(), now_us, is_new=visitor_id in new)
+            for place, key in wanted
+            for visitor_id in (found[place].person.visitor_id,)
+        ]
         answers = await leases.grant(tx, asks, self._terms)
         short = Counter(
             key
@@ -384,54 +449,41 @@ class Leasing:
         await overflows.add(tx, short, now_us)
         for key, answer in {key: answer for (_, key), answer in zip(wanted, answers, strict=True)}.items():
             if isinstance(answer, pool.Exhausted):
-                await self._alarm(tx, key, answer, now_us)
+                await self._alarm(tx, web.pools[key], answer, now_us)
         return dict(zip(wanted, answers, strict=True))
 
-    def _show(
-        self,
-        target: str,
-        shown: displayrules.Shown,
-        answer: pool.Grant | pool.Exhausted | None,
-    ) -> Show:
-        if isinstance(answer, pool.Grant):
-            return Show(target, Reason.POOL, answer.slot.number, answer.slot.lease_id, shown.rule)
-        if isinstance(answer, pool.Exhausted):
-            self.counts.exhausted[shown.pool or ""] += 1
-            return Show(target, Reason.OVERFLOW, self._web().pools[shown.pool or ""].overflow, None, shown.rule)
-        return _shown(target, shown)
-
-    async def _alarm(self, tx: store.Transaction, key: str, stands: pool.Exhausted, now_us: int) -> None:
+    async def _alarm(self, tx: store.Transaction, one: webbook.NumberPool, stands: pool.Exhausted, now_us: int) -> None:
         """Once an hour, whichever process sees it, with the size that would do (R101)."""
-        if not await leases.tell_once(tx, key, at_us=now_us, every_us=round(ALARM_SECONDS * SECOND_US)):
+        if not await leases.tell_once(tx, one.key, at_us=now_us, every_us=round(ALARM_SECONDS * SECOND_US)):
             return
-        demand = await self._demand(tx, key, now_us)
-        enough = pool.would_do(stands, demand)
-        log.warning("number pool exhausted", pool=key, size=stands.size, would_do=enough)
+        enough = pool.would_do(stands, await self._demand(tx, one, now_us))
+        log.warning("number pool exhausted", pool=one.key, size=stands.size, would_do=enough)
         body = {
-            "pool": key,
-            "site": self._web().pools[key].site,
+            "pool": one.key,
+            "site": one.site,
             "size": stands.size,
             "living": stands.living,
             "frozen": stands.frozen,
             "called": stands.called,
             "would_do": enough,
         }
-        await self._tell(tx, EXHAUSTED, key, body, now_us)
+        await self._tell(tx, EXHAUSTED, one.key, body, now_us)
 
-    async def _demand(self, tx: store.Transaction, key: str, now_us: int) -> poolmath.Demand:
+    async def _demand(self, tx: store.Transaction, one: webbook.NumberPool, now_us: int) -> poolmath.Demand:
         """Of the busiest of the last 24 hours, with the visits that were shown the overflow number."""
-        arrivals_per_minute = await overflows.busiest_hour(tx, key, now_us - DAY_US, now_us) / 60
-        stay = await visits.mean_stay_seconds(tx, self._web().pools[key].site, now_us - STAY_DAYS * DAY_US, now_us)
-        freeze = self._terms[key].freeze_seconds if key in self._terms else pool.Freeze().fixed_seconds
+        arrivals_per_minute = await overflows.busiest_hour(tx, one.key, now_us - DAY_US, now_us) / 60
+        stay = await visits.mean_stay_seconds(tx, one.site, now_us - STAY_DAYS * DAY_US, now_us)
+        terms = self._terms.get(one.key) or pool.terms(one.freeze, stay)
         stay_minutes = (stay if stay is not None else pool.UNKNOWN_STAY_SECONDS) / 60
-        return poolmath.Demand(arrivals_per_minute, stay_minutes, freeze / 60)
+        demand = poolmath.Demand(arrivals_per_minute, stay_minutes, terms.freeze_seconds / 60)
+        return demand.taken_softly() if terms.soft else demand
 
     async def _tell(self, tx: store.Transaction, kind: str, key: str, data: dict[str, object], now_us: int) -> None:
         event_id = str(uuid.uuid5(events.EVENT_IDS, f"{key}/{kind}/{now_us}"))
         body = {"id": event_id, "type": kind, "timestamp": records.timestamp(now_us), "data": data}
         payload = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         await outbox.add(tx, [outbox.Event(event_id, kind, now_us, payload)], self._targets)
-        asyncio.get_running_loop().call_soon(self._events_added)
+        self._has_told = True
 
     # ---- What is due now and then ----
 
@@ -441,7 +493,9 @@ class Leasing:
             return
         if now_us >= self._next_terms_us:
             self._terms = await self._work_out_terms(routing_book.web, now_us)
-            self._next_terms_us = now_us + round(TERMS_SECONDS * SECOND_US)
+            if routing_book is self._book:
+                # Else a newer book came meanwhile, and its pools have no terms yet.
+                self._next_terms_us = now_us + round(TERMS_SECONDS * SECOND_US)
         if not self._is_fitted:
             pools = list(routing_book.web.pools.values())
             if pools or self._is_mended:
@@ -484,13 +538,7 @@ class Leasing:
             async with self._database.read() as connection:
                 since_us = now_us - leaks.WATCH_DAYS * DAY_US
                 calls = await attributions.number_calls(connection, one.key, since_us, now_us)
-            by_number = {number: calls.get(number, []) for number in one.numbers}
-            found = {leak.number: leak for leak in leaks.outliers(by_number)}
-            found |= {
-                number: leak
-                for number, theirs in by_number.items()
-                if (leak := leaks.suspect(number, theirs, now_us)) is not None
-            }
+            found = leaks.found(one.numbers, calls, now_us)
             await self._patiently(functools.partial(self._tell_leaks, one.key, found, now_us))
 
     async def _tell_leaks(
@@ -517,18 +565,28 @@ class Leasing:
             raise Unavailable("no routing applied yet")
         return self._book.web
 
-    def _sign(self, visit_id: str | None, lease_ids: Sequence[str], *, leaves: bool) -> None:
+    def _sign(self, visit_id: str | None, lease_ids: Sequence[str], *, leaves: bool, was_shown: bool = True) -> None:
         now_us = self._now_us()
         if visit_id is not None and len(self._batch.seen) < MAX_SIGNS:
             self._batch.seen[visit_id] = now_us
         if len(self._batch.signs) < MAX_SIGNS:
-            self._batch.signs += [leases.Sign(lease_id, now_us, leaves) for lease_id in lease_ids]
+            self._batch.signs += [leases.Sign(lease_id, now_us, leaves, was_shown) for lease_id in lease_ids]
         self._wanted.set()
 
     def _counted(self, arrival: Arrival, answer: Answer) -> Answer:
         for one in answer.shows:
             self.counts.shown[arrival.site, one.reason.value] += 1
         return answer
+
+
+def _show(
+    target: str, shown: displayrules.Shown, answer: pool.Grant | pool.Exhausted | None, web: webbook.WebBook
+) -> Show:
+    if isinstance(answer, pool.Grant):
+        return Show(target, Reason.POOL, answer.slot.number, answer.slot.lease_id, shown.rule)
+    if isinstance(answer, pool.Exhausted):
+        return Show(target, Reason.OVERFLOW, web.pools[shown.pool or ""].overflow, None, shown.rule)
+    return _shown(target, shown)
 
 
 def _shown(target: str, shown: displayrules.Shown) -> Show:

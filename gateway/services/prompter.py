@@ -23,6 +23,8 @@ MAX_PIECES = 5_000
 """Whispers of one book: 250 MB, and 20 minutes when none is there yet."""
 MAX_WAITING = 200
 """Whispers wanted by calls and not made yet; more are forgotten until they are wanted again."""
+MAX_EXPECTED = 200
+"""Whispers for visitors who might call; of more the latest, since who came long ago is the less likely to call."""
 MAX_ITEMS = 20_000
 """On the shelf, with those of earlier books and of single calls."""
 RETRY_SECONDS = 300.0
@@ -55,6 +57,7 @@ class Prompter:
         self._asked = asyncio.Event()
         self._groups: list[_Group] = []
         self._waiting: dict[_Group, None] = {}
+        self._expected: dict[_Group, None] = {}
         self._items: dict[prompts.Wanted, prompts.Ready] = {}
         self._too_long: set[prompts.Wanted] = set()
         self._failures: dict[prompts.Wanted, str] = {}
@@ -100,6 +103,19 @@ class Prompter:
             self.is_idle.clear()
             self._asked.set()
 
+    def expect(self, group: _Group) -> None:
+        """A visitor who might call would be whispered about by `group`: make it when nothing else is to be made. Never
+        blocks."""
+        first = group[0]
+        if first in self._items or first in self._too_long or first in self._failures:
+            return
+        self._expected.pop(group, None)
+        self._expected[group] = None
+        if len(self._expected) > MAX_EXPECTED:
+            del self._expected[next(iter(self._expected))]
+        self.is_idle.clear()
+        self._asked.set()
+
     async def run(self) -> None:
         """Never returns."""
         while True:
@@ -117,15 +133,15 @@ class Prompter:
         groups = self._groups
         before = self.problem
         try:
-            if groups or self._waiting:
+            if groups or self._waiting or self._expected:
                 await asyncio.to_thread(self._folder.prepare)
             self._folder_problem = None
             spoken = [group for group in groups if group[0].key == prompts.WHISPER]
             await self._make([group for group in groups if group[0].key != prompts.WHISPER], is_planned=True)
             await self._make(spoken, is_planned=True)
-            while self._waiting and groups is self._groups:
-                group = next(iter(self._waiting))
-                del self._waiting[group]
+            while (queue := self._waiting or self._expected) and groups is self._groups:
+                group = next(iter(queue))
+                del queue[group]
                 await self._make([group], is_planned=False)
             if groups:
                 await self._prune()
@@ -133,7 +149,7 @@ class Prompter:
             self._folder_problem = f"the folder of prompts cannot be used: {error.strerror or error}"
         if self.problem != before and self.problem is not None:
             log.warning("prompts are missing", problem=self.problem)
-        if groups is self._groups and not self._waiting:
+        if groups is self._groups and not self._waiting and not self._expected:
             self.is_idle.set()
 
     async def _make(self, groups: Iterable[_Group], *, is_planned: bool) -> None:

@@ -16,10 +16,10 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,6 +54,10 @@ PromptFile = Callable[[str, str], Path | None]
 """The sound file of a prompt by its id and version, None when it is not there any more. May block."""
 IsOver = Callable[[str], Awaitable[bool | None]]
 """Whether the call is over; None when there is no such call (yet)."""
+Pauses = Sequence[tuple[int, int | None]]
+"""From and to in microseconds since the epoch; the last may have no end."""
+PausesOf = Callable[[str], Awaitable[Pauses]]
+"""The pauses by the agent's key in a call, by the journal. Raises StoreUnavailable."""
 
 
 def stored_calls(database: store.Database) -> IsOver:
@@ -65,6 +69,18 @@ def stored_calls(database: store.Database) -> IsOver:
         return known[call_id].state == "closed" if call_id in known else None
 
     return is_over
+
+
+def stored_pauses(database: store.Database) -> PausesOf:
+    """Asks the stored records for the pauses of a call."""
+
+    async def pauses_of(call_id: str) -> Pauses:
+        async with database.read() as connection:
+            row = await calls.get(connection, call_id)
+        found = json.loads(row.record).get("pauses", ()) if row is not None else ()
+        return [(records.at_us(one["from"]), records.at_us(one["to"]) if one["to"] else None) for one in found]
+
+    return pauses_of
 
 
 def stored_receipts(database: store.Database, prompt_file: PromptFile) -> ReceiptOf:
@@ -144,6 +160,7 @@ class Recorder:
         receipt_of: ReceiptOf,
         now_us: NowUs,
         is_over: IsOver | None = None,
+        pauses_of: PausesOf | None = None,
         journal_is_read: Callable[[], bool] = lambda: True,
         pace: Pace | None = None,
         targets: Collection[str] = (),
@@ -157,6 +174,7 @@ class Recorder:
         self._node = node
         self._receipt_of = receipt_of
         self._is_over = is_over or stored_calls(database)
+        self._pauses_of = pauses_of or stored_pauses(database)
         self._journal_is_read = journal_is_read
         self._now_us = now_us
         self._pace = pace or Pace()
@@ -369,7 +387,8 @@ class Recorder:
         is_granted = receipt is not None and receipt.is_granted
         recording_id = recording.recording_id(group.call_id, group.kind, group.parts[0].number)
         key = vault.new_key()
-        written = await self._in_thread(self._encrypt, group, states, receipt, recording_id, key)
+        pauses = await self._pauses_of(group.call_id) if len(group.parts) > 1 else ()
+        written = await self._in_thread(self._encrypt, group, states, pauses, receipt, recording_id, key)
         names = [file.name for file in group.files]
         if written is None:
             self.counts.empty += 1
@@ -409,17 +428,13 @@ class Recorder:
         self,
         group: recording.Group,
         states: dict[str, _State],
+        pauses: Pauses,
         receipt: recording.Receipt | None,
         recording_id: str,
         key: bytes,
     ) -> tuple[int, audio.Encoding] | None:
         """In the thread: when it began, and what was written. None: there is no sound at all."""
-        takes, rates = [], set()
-        for part in group.parts:
-            take, rate = self._take_of(part, states)
-            if take.samples:
-                takes.append(take)
-                rates.add(rate)
+        takes, rates = self._takes_of(group, states, pauses)
         if not takes:
             return None
         if len(rates) > 1:
@@ -436,6 +451,25 @@ class Recorder:
             if self._given_up.is_set():
                 raise _GivenUp("the daemon ends")
             yield piece
+
+    def _takes_of(
+        self, group: recording.Group, states: dict[str, _State], pauses: Pauses
+    ) -> tuple[list[audio.Take], set[int]]:
+        """The parts that hold sound, each when it began, and their sample rates."""
+        takes: list[audio.Take] = []
+        rates: set[int] = set()
+        before = 0
+        for part in group.parts:
+            take, rate = self._take_of(part, states)
+            if not take.samples:
+                continue
+            if takes:
+                at_us = recording.resumed_us(takes[-1].end_us(rate), before, part.number, pauses)
+                take = take if at_us is None else replace(take, start_us=at_us)
+            takes.append(take)
+            rates.add(rate)
+            before = part.number
+        return takes, rates
 
     def _take_of(self, part: recording.Part, states: dict[str, _State]) -> tuple[audio.Take, int]:
         lengths, rates, starts = [0, 0], [], []

@@ -110,13 +110,17 @@ class Router:
     async def _answer_after_look_up(
         self, question: routing.Question, routing_book: book.Book, wanted: routing.LookUps, known: routing.History
     ) -> agi.Pairs:
+        history = known
         try:
-            async with asyncio.timeout(self._lookup_seconds):
-                history = await self._looked_up(question, routing_book, wanted, known)
+            async with asyncio.timeout(self._lookup_seconds), self._database.read() as connection:
+                history = await _looked_up(connection, question, routing_book, wanted, known)
+                if wanted.visitor and self._visitor_of is not None:
+                    # Last, since only the whisper wants it: it must not cost the caller what is known by now.
+                    visitor = await self._visitor_of(connection, question, routing_book)
+                    history = replace(history, visitor=visitor)
         except (TimeoutError, store.StoreError) as error:
             self.late_look_ups += 1
             log.warning("caller look-up failed, routed as unknown", call_id=question.call_id, error=repr(error))
-            history = known
         return self._plan(question, routing_book, history)
 
     def _plan(self, question: routing.Question, routing_book: book.Book, history: routing.History) -> agi.Pairs:
@@ -158,39 +162,36 @@ class Router:
             city=(numbers.region_of(number, wanted.city) or "") if wanted.city is not None else "",
         )
 
-    async def _looked_up(
-        self,
-        question: routing.Question,
-        routing_book: book.Book,
-        wanted: routing.LookUps,
-        known: routing.History,
-    ) -> routing.History:
-        number = f"+{question.caller}" if question.caller else ""
-        calls_before, last, idle, visitor = None, None, {}, None
-        async with self._database.read() as connection:
-            if wanted.calls_before and number:
-                calls_before = await calls.calls_before(connection, number, _microseconds(question.at))
-            if wanted.last_agent and number:
-                longest = max((route.sticky_days for route in routing_book.routes.values()), default=0)
-                since = question.at - timedelta(days=longest)
-                last = await calls.last_answering_agent(connection, number, _microseconds(since))
-            if wanted.idle_since:
-                seen = await calls.idle_since(connection, list(routing_book.destinations))
-                idle = {
-                    key: datetime.fromtimestamp(state.ended_us / 1_000_000, question.at.tzinfo)
-                    for key, state in seen.items()
-                    if state.ended_us is not None
-                }
-            if wanted.visitor and self._visitor_of is not None:
-                visitor = await self._visitor_of(connection, question, routing_book)
-        return replace(
-            known,
-            visitor=visitor,
-            calls_before=calls_before,
-            last_agent=last.agent if last else None,
-            last_agent_at=datetime.fromtimestamp(last.answered_us / 1_000_000, question.at.tzinfo) if last else None,
-            idle_since=idle,
-        )
+
+async def _looked_up(
+    connection: store.Connection,
+    question: routing.Question,
+    routing_book: book.Book,
+    wanted: routing.LookUps,
+    known: routing.History,
+) -> routing.History:
+    number = f"+{question.caller}" if question.caller else ""
+    calls_before, last, idle = None, None, {}
+    if wanted.calls_before and number:
+        calls_before = await calls.calls_before(connection, number, _microseconds(question.at))
+    if wanted.last_agent and number:
+        longest = max((route.sticky_days for route in routing_book.routes.values()), default=0)
+        since = question.at - timedelta(days=longest)
+        last = await calls.last_answering_agent(connection, number, _microseconds(since))
+    if wanted.idle_since:
+        seen = await calls.idle_since(connection, list(routing_book.destinations))
+        idle = {
+            key: datetime.fromtimestamp(state.ended_us / 1_000_000, question.at.tzinfo)
+            for key, state in seen.items()
+            if state.ended_us is not None
+        }
+    return replace(
+        known,
+        calls_before=calls_before,
+        last_agent=last.agent if last else None,
+        last_agent_at=datetime.fromtimestamp(last.answered_us / 1_000_000, question.at.tzinfo) if last else None,
+        idle_since=idle,
+    )
 
 
 def _microseconds(at: datetime) -> int:

@@ -22,9 +22,10 @@ is asked to, and waited for, up to 5 s if it hangs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection as SyncConnection
@@ -53,6 +54,8 @@ __all__ = [
     "StoreUnavailable",
     "Transaction",
 ]
+
+_T = TypeVar("_T")
 
 Connection = AsyncConnection
 """What reading functions take; a `Transaction` will do as well, and then sees its own writes."""
@@ -122,6 +125,23 @@ class Database:
                 await engines.send(connection, "BEGIN IMMEDIATE")
             yield connection
             await connection.commit()
+
+    async def transact(self, work: Callable[[Transaction], Coroutine[Any, Any, _T]]) -> _T:
+        """A writing transaction like `begin`, of many small statements: on SQLite all of `work` runs in the
+        connection's thread, so that it changes threads once. It must await store functions only, and whatever it
+        touches besides must bear another thread; meanwhile its caller waits. Raises StoreUnavailable."""
+        if self._file is None:
+            async with self.begin() as tx:
+                return await work(tx)
+        async with self._turn, self._connected(self._writer) as connection:
+
+            async def whole() -> _T:
+                await engines.send(connection, "BEGIN IMMEDIATE")
+                result = await work(connection)
+                await connection.commit()
+                return result
+
+            return await engines.drive(connection, whole)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from gateway import store
 from gateway.core import leaks, matching, visitors
 from gateway.core.attribution import Method
 from gateway.store import poolschema, schema, statements
 
-_ATTRIBUTIONS, _CALLS = poolschema.attributions, schema.calls
+_ATTRIBUTIONS, _LEASES, _CALLS = poolschema.attributions, poolschema.leases, schema.calls
 
 SECOND_US = 1_000_000
 MAX_LINKS = 1_000
@@ -139,6 +139,21 @@ async def forget(tx: store.Transaction, call_ids: Collection[str], pseudonym: st
         gone: dict[str, Any] = {"caller": pseudonym, "visitor_id": None, "link_confidence": None, "due_us": None}
         await tx.execute(update(_ATTRIBUTIONS).where(of).values(gone))
     return sorted(theirs)
+
+
+async def naming(connection: store.Connection, visitor_ids: Collection[str]) -> list[str]:
+    """Calls whose records may name one of these visitors, as who called or as a candidate."""
+    latest_us = matching.LOOKBACK_DAYS * 86_400 * SECOND_US
+    found: set[str] = set()
+    for chunk in statements.chunks(sorted(set(visitor_ids))):
+        named = select(_ATTRIBUTIONS.c.call_id).where(_ATTRIBUTIONS.c.visitor_id.in_(chunk))
+        shown = select(_ATTRIBUTIONS.c.call_id).join(_LEASES, _LEASES.c.number == _ATTRIBUTIONS.c.number)
+        after = (_ATTRIBUTIONS.c.at_us >= _LEASES.c.issued_us, _LEASES.c.visitor_id.in_(chunk))
+        # A lease that has not ended has no end to count from: all calls since.
+        until = func.coalesce(_LEASES.c.gone_us + latest_us, _ATTRIBUTIONS.c.at_us)
+        found |= set((await connection.execute(named)).scalars())
+        found |= set((await connection.execute(shown.where(*after, _ATTRIBUTIONS.c.at_us <= until))).scalars())
+    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)

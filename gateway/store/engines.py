@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -17,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.store import errors, onehop
+
+_T = TypeVar("_T")
 
 BUSY_SECONDS = 5.0
 """How long a writer of another process is waited for: far above a batch (20 ms), below the watchdog's patience."""
@@ -133,6 +136,14 @@ async def send(connection: AsyncConnection, statement: str) -> None:
     if driver is None:
         raise errors.StoreUnavailable("the connection was cut")
     await driver.execute(statement)
+
+
+async def drive(connection: AsyncConnection, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Runs `work`, which awaits only SQLite's connection, in its thread (`onehop.OneHopConnection.drive`)."""
+    driver: onehop.OneHopConnection | None = (await connection.get_raw_connection()).driver_connection
+    if driver is None:
+        raise errors.StoreUnavailable("the connection was cut")
+    return await driver.drive(work)
 
 
 def _let_go(dbapi_connection: Any, *_: object) -> None:

@@ -11,14 +11,14 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, text, update
 
 from gateway import store
-from gateway.core import erasure
+from gateway.core import erasure, events
 from gateway.store import attributions, calls, keyring, leases, recordings, schema, statements, targets, visits
 
 ERASURE = "erasure"
@@ -179,10 +179,80 @@ async def forget(
         theirs = await attributions.forget(tx, ids, pseudonym)
         if why == ERASURE and theirs:
             # Who is certain to have called is the same person on the web.
-            await leases.lock(tx)
-            await visits.forget(tx, theirs)
+            await forget_visitors(tx, theirs, now_us=now_us)
         values = [{"call_id": call_id, "pseudonym": pseudonym or "", "why": why, "at_us": now_us} for call_id in ids]
         await statements.upsert(tx, _FORGOTTEN, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """What forgetting visitors did: how many were known, and the calls whose records named one."""
+
+    known: int
+    call_ids: tuple[str, ...]
+
+
+async def forget_askers(tx: store.Transaction, number: str, pseudonym: str | None) -> int:
+    """Takes the person out of requests for a call back to their number. Returns how many named them."""
+    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.type == events.CALLBACK_REQUESTED)
+    count = 0
+    for seq, payload in (await tx.execute(query)).all():
+        body = json.loads(payload)
+        if erasure.asks_for(body["data"], number):
+            changed = {**body, "data": erasure.without_asker(body["data"], pseudonym)}
+            await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+            count += 1
+    return count
+
+
+async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *, now_us: int) -> Visitors:
+    """Takes visitors of a web site out: visits, pages, clicks, and what calls say of them. The calls stay, with source
+    and campaign; so does who called. Doing it again changes nothing."""
+    if tx.dialect.name == "sqlite":
+        await tx.execute(text("PRAGMA secure_delete = ON"))
+    await leases.lock(tx)
+    changed = [
+        call_id
+        for call_id in await attributions.naming(tx, visitor_ids)
+        if await _without_visitors(tx, call_id, visitor_ids, now_us)
+    ]
+    for visitor_id in visitor_ids:
+        await _forget_requests(tx, visitor_id)
+    return Visitors(await visits.forget(tx, visitor_ids), tuple(changed))
+
+
+async def _forget_requests(tx: store.Transaction, visitor_id: str) -> None:
+    """Requests for a call back that came from this visitor's browser."""
+    asked = (_EVENTS.c.type == events.CALLBACK_REQUESTED, _EVENTS.c.payload.contains(visitor_id, autoescape=True))
+    for seq, payload in (await tx.execute(select(_EVENTS.c.seq, _EVENTS.c.payload).where(*asked))).all():
+        body = json.loads(payload)
+        changed = {**body, "data": erasure.without_visitors(body["data"], [visitor_id])}
+        await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+
+
+async def _without_visitors(tx: store.Transaction, call_id: str, visitor_ids: Collection[str], now_us: int) -> bool:
+    row = await calls.get(tx, call_id)
+    if row is None:
+        return False
+    before = json.loads(row.record)
+    record = erasure.without_visitors(before, visitor_ids)
+    if record == before:
+        return False
+    # A new revision, so that who looks at the call just now and still knows them does not write them back.
+    record["revision"] = row.revision + 1
+    change = {
+        "record": _json(record),
+        "revision": row.revision + 1,
+        "content_hash": hashlib.sha256(_json({**record, "revision": 0}).encode()).hexdigest()[:32],
+        "updated_us": now_us,
+    }
+    await tx.execute(update(_CALLS).where(_CALLS.c.call_id == call_id).values(change))
+    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.call_id == call_id)
+    for seq, payload in (await tx.execute(query)).all():
+        body = json.loads(payload)
+        changed = {**body, "data": erasure.without_visitors(body.get("data") or {}, visitor_ids)}
+        await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+    return True
 
 
 async def _forget_call(tx: store.Transaction, row: calls.CallRow, pseudonym: str | None, now_us: int) -> None:

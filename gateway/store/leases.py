@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, func, select, text, update
+from sqlalchemy import Row, bindparam, case, delete, func, select, text, update
 
 from gateway import store
 from gateway.core import delays, matching, pool, webbook
@@ -42,15 +42,18 @@ class Ask:
     visitor_id: str
     lease_id: str
     at_us: int
+    is_new: bool = False
+    """The visitor's id was made just now: no number can be theirs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A visitor's page lives, or says goodbye."""
+    """A visitor's page lives, or says goodbye, or was never shown the number."""
 
     lease_id: str
     at_us: int
     leaves: bool = False
+    was_shown: bool = True
 
 
 Terms = Mapping[str, pool.Terms]
@@ -91,11 +94,25 @@ async def grant(
     """An answer to each question, in order; what was granted is written. Raises Overtaken."""
     await lock(tx)
     answers: dict[int, pool.Grant | pool.Exhausted] = {}
+    changed: list[tuple[Slot, Slot]] = []
     for key in dict.fromkeys(one.pool for one in asked):
         places = [place for place, one in enumerate(asked) if one.pool == key]
-        found = await _of_pool(tx, key, [asked[place] for place in places], terms.get(key), beat_seconds)
+        found = await _of_pool(tx, key, [asked[place] for place in places], terms.get(key), changed)
         answers |= dict(zip(places, found, strict=True))
-    return [answers[place] for place in range(len(asked))]
+    await _write(tx, changed)
+    begun = [
+        (one.pool, answer)
+        for place, one in enumerate(asked)
+        if isinstance(answer := answers[place], pool.Grant) and answer.how is not pool.How.KEPT
+    ]
+    await _keep_history(tx, begun, beat_seconds)
+    # How a pool stands counts what was just lent.
+    short = {one.pool: one.at_us for place, one in enumerate(asked) if isinstance(answers[place], pool.Exhausted)}
+    stands = {key: await standing(tx, key, at_us) for key, at_us in short.items()}
+    return [
+        stands.get(one.pool, answer) if isinstance(answer := answers[place], pool.Exhausted) else answer
+        for place, one in enumerate(asked)
+    ]
 
 
 async def peek(connection: store.Connection, key: str, now_us: int, terms: Terms) -> str | None:
@@ -109,36 +126,74 @@ async def peek(connection: store.Connection, key: str, now_us: int, terms: Terms
 
 
 async def _of_pool(
-    tx: store.Transaction, key: str, asked: Sequence[Ask], terms: pool.Terms | None, beat_seconds: float
+    tx: store.Transaction,
+    key: str,
+    asked: Sequence[Ask],
+    terms: pool.Terms | None,
+    changed: list[tuple[Slot, Slot]],
 ) -> list[pool.Grant | pool.Exhausted]:
-    now_us = max(one.at_us for one in asked)
+    """What is granted is appended to `changed`, with what was read. Exhausted: not yet as the pool stands."""
     if terms is None:
-        return [await standing(tx, key, now_us)] * len(asked)
+        return [pool.Exhausted(0, 0, 0, 0)] * len(asked)
+    now_us = max(one.at_us for one in asked)
     slots = await _candidates(tx, key, asked, now_us, is_soft=terms.soft)
     read = dict(slots)
+    turns = _Turns(slots, now_us)
     # In the order of granting: a visitor whose idle number goes to another is off that row before they enter a new one.
     granted: dict[str, Slot] = {}
     answers: list[pool.Grant | pool.Exhausted] = []
     for one in asked:
-        found = pool.ask(slots.values(), one.visitor_id, one.lease_id, now_us, terms)
+        found = pool.ask(turns.of(one.visitor_id), one.visitor_id, one.lease_id, now_us, terms)
         if isinstance(found, pool.Grant):
-            slots[found.slot.number] = granted[found.slot.number] = found.slot
+            turns.take(found.slot)
+            granted[found.slot.number] = found.slot
         answers.append(found)
-    await _write(tx, [(read[number], slot) for number, slot in granted.items()])
-    begun = [answer for answer in answers if isinstance(answer, pool.Grant) and answer.how is not pool.How.KEPT]
-    await _keep_history(tx, key, begun, beat_seconds)
-    if any(isinstance(answer, pool.Exhausted) for answer in answers):
-        stands = await standing(tx, key, now_us)
-        answers = [answer if isinstance(answer, pool.Grant) else stands for answer in answers]
+    changed += [(read[number], slot) for number, slot in granted.items()]
     return answers
+
+
+class _Turns:
+    """The rows that `core.pool` asks for, of those that were read: the visitor's own, the first free and the first
+    frozen one. Numbers are only ever taken, so that the first in turn is looked for no further back."""
+
+    def __init__(self, slots: dict[str, Slot], now_us: int) -> None:
+        self._slots = slots
+        self._now_us = now_us
+        self._own = {slot.visitor_id: number for number, slot in slots.items()}
+        self._turn = sorted(slots, key=lambda number: (slots[number].used_us, number))
+        self._free = self._frozen = 0
+
+    def of(self, visitor_id: str) -> list[Slot]:
+        """Three at most."""
+        while self._free < len(self._turn) and not self._is_to_be_had(self._free, is_soft=False):
+            self._free += 1
+        while self._frozen < len(self._turn) and not self._is_to_be_had(self._frozen, is_soft=True):
+            self._frozen += 1
+        wanted = {*self._turn[self._free : self._free + 1], *self._turn[self._frozen : self._frozen + 1]}
+        if visitor_id in self._own:
+            wanted.add(self._own[visitor_id])
+        return [self._slots[number] for number in wanted]
+
+    def take(self, slot: Slot) -> None:
+        """The slot as it was granted."""
+        self._own[slot.visitor_id] = slot.number
+        self._slots[slot.number] = slot
+
+    def _is_to_be_had(self, place: int, *, is_soft: bool) -> bool:
+        slot = self._slots[self._turn[place]]
+        held_us = slot.living_until_us if is_soft else slot.held_until_us
+        return held_us <= self._now_us and slot.call_until_us <= self._now_us
 
 
 async def _candidates(
     connection: store.Connection, key: str, asked: Sequence[Ask], now_us: int, *, is_soft: bool
 ) -> dict[str, Slot]:
     """The visitors' own slots, and as many free and frozen ones as could be wanted, each first in its turn."""
-    visitors = list({one.visitor_id for one in asked})
-    found = {row.number: _slot(row) for row in await connection.execute(_OWN, {"of_pool": key, "visitors": visitors})}
+    visitors = list({one.visitor_id for one in asked if not one.is_new})
+    found: dict[str, Slot] = {}
+    if visitors:
+        rows = await connection.execute(_OWN, {"of_pool": key, "visitors": visitors})
+        found = {row.number: _slot(row) for row in rows}
     wanted = {"of_pool": key, "now_us": now_us, "most": len(asked) + len(found)}
     for statement in (_FREE, _FROZEN) if is_soft else (_FREE,):
         for row in await connection.execute(statement, wanted):
@@ -159,7 +214,7 @@ async def _write(tx: store.Transaction, changed: Sequence[tuple[Slot, Slot]]) ->
         raise Overtaken
 
 
-async def _keep_history(tx: store.Transaction, key: str, begun: Sequence[pool.Grant], beat_seconds: float) -> None:
+async def _keep_history(tx: store.Transaction, begun: Sequence[tuple[str, pool.Grant]], beat_seconds: float) -> None:
     rows = [
         {
             "lease_id": one.slot.lease_id,
@@ -169,10 +224,10 @@ async def _keep_history(tx: store.Transaction, key: str, begun: Sequence[pool.Gr
             "issued_us": one.slot.issued_us,
             "gone_us": None,
         }
-        for one in begun
+        for key, one in begun
     ]
     await statements.insert_new(tx, _LEASES, rows)
-    await _end(tx, [one.ended for one in begun if one.ended is not None], beat_seconds)
+    await _end(tx, [one.ended for _, one in begun if one.ended is not None], beat_seconds)
 
 
 async def _end(tx: store.Transaction, ended: Sequence[Slot], beat_seconds: float) -> None:
@@ -224,6 +279,9 @@ async def keep_alive(tx: store.Transaction, signs: Iterable[Sign], terms: Terms,
                 pools.add(row.pool)
                 changed.append((read, slot))
     await _write(tx, changed)
+    unshown = [read.lease_id for read, slot in changed if slot.lease_id is None]
+    if unshown:
+        await tx.execute(delete(_LEASES).where(_LEASES.c.lease_id.in_(unshown)))
     await note_beat(tx, pools, now_us)
     return lost
 
@@ -231,9 +289,10 @@ async def keep_alive(tx: store.Transaction, signs: Iterable[Sign], terms: Terms,
 def _signed(slot: Slot, signs: Sequence[Sign], terms: pool.Terms) -> Slot | None:
     read: Slot | None = slot
     for sign in sorted(signs, key=lambda sign: sign.at_us):
-        if read is not None:
-            take = pool.leave if sign.leaves else pool.beat
-            read = take(read, sign.lease_id, sign.at_us, terms)
+        if read is None or read.lease_id is None:
+            break
+        take = pool.beat if not sign.leaves else pool.leave if sign.was_shown else pool.give_back
+        read = take(read, sign.lease_id, sign.at_us, terms)
     return read
 
 
@@ -349,6 +408,12 @@ async def mend_outage(tx: store.Transaction, terms: Terms, *, now_us: int) -> in
         await _write(tx, list(chunk))
     await note_beat(tx, set(terms), now_us)
     return len(changed)
+
+
+async def of_visitor(connection: store.Connection, pools: Collection[str], visitor_id: str) -> list[str]:
+    """The leases that a visitor has in these pools."""
+    query = select(_SLOTS.c.lease_id).where(_SLOTS.c.pool.in_(sorted(pools)), _SLOTS.c.visitor_id == visitor_id)
+    return [lease for lease in (await connection.execute(query)).scalars() if lease is not None]
 
 
 async def slots(connection: store.Connection, key: str) -> list[Slot]:

@@ -343,6 +343,15 @@ async def after(connection: store.Connection, seq: int, *, limit: int = 100) -> 
     return [(row.seq, _event(row)) for row in await connection.execute(query)]
 
 
+async def of_type(connection: store.Connection, event_type: str, since_us: int, *, limit: int = 10_000) -> list[Event]:
+    """The latest events of a type since a time, newest first."""
+    query = select(*(_EVENTS.c[name] for name in _EVENT_FIELDS)).where(
+        _EVENTS.c.type == event_type, _EVENTS.c.created_us >= since_us
+    )
+    rows = await connection.execute(query.order_by(_EVENTS.c.created_us.desc(), _EVENTS.c.seq.desc()).limit(limit))
+    return [_event(row) for row in rows]
+
+
 async def prune(tx: store.Transaction, *, before_us: int, limit: int = 10_000) -> int:
     """Deletes up to `limit` events created before `before_us` of which no delivery is pending; returns how many."""
     is_pending = exists().where(_DELIVERIES.c.seq == _EVENTS.c.seq, _DELIVERIES.c.due_us.is_not(None))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, select, text, update
+from sqlalchemy import BigInteger, Row, bindparam, delete, func, literal, select, text, tuple_, update
 
 from gateway import store
 from gateway.core import erasure, matching, touches, traffic
@@ -24,6 +24,8 @@ MAX_PAGES = 200
 """Of one visit; what a page that reloads itself all night adds is counted and not kept."""
 
 MAX_TOUCHES = 200
+MAX_IDS = 20
+MAX_VALUE = 200
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -96,11 +98,11 @@ async def known(connection: store.Connection, visitor_ids: Collection[str]) -> d
     found: dict[str, Known] = {}
     for chunk in statements.chunks(sorted(set(visitor_ids))):
         people = await connection.execute(select(_VISITORS).where(_VISITORS.c.visitor_id.in_(chunk)))
-        found |= {row.visitor_id: Known(_person(row)) for row in people}
+        found |= {row.visitor_id: Known(person_from(row)) for row in people}
         ids = list((await connection.execute(_RANKED, {"visitors": list(chunk)})).scalars())
         visits: dict[str, list[Visit]] = {}
         for row in await connection.execute(select(_VISITS).where(_VISITS.c.visit_id.in_(ids))):
-            visits.setdefault(row.visitor_id, []).append(_visit(row))
+            visits.setdefault(row.visitor_id, []).append(visit_from(row))
         for visitor_id, theirs in visits.items():
             last = max(theirs, key=lambda one: (one.touch.at_us, one.touch.visit_id))
             touch = next((one for one in theirs if one.is_touch), None)
@@ -134,9 +136,38 @@ async def seen(tx: store.Transaction, visits: Mapping[str, int]) -> None:
         await tx.execute(_SEEN, rows)
 
 
+_CLICK = _CLICKS.insert().from_select(
+    ["number", "visitor_id", "at_us"],
+    select(bindparam("of_number"), _VISITORS.c.visitor_id, bindparam("b_at", type_=BigInteger)).where(
+        _VISITORS.c.visitor_id == bindparam("of_visitor")
+    ),
+)
+
+
 async def click(tx: store.Transaction, number: str, visitor_id: str, at_us: int) -> None:
-    """A visitor followed a link of the number."""
-    await tx.execute(_CLICKS.insert(), {"number": number, "visitor_id": visitor_id, "at_us": at_us})
+    """A visitor followed a link of the number. One who is not known is passed over: anybody can make up an id."""
+    await tx.execute(_CLICK, {"of_number": number, "of_visitor": visitor_id, "b_at": at_us})
+
+
+Told = tuple[Mapping[str, str], Mapping[str, str]]
+"""Ids and variables of a visitor."""
+
+
+async def tell(tx: store.Transaction, told: Mapping[str, Told]) -> None:
+    """More of visitors, by visitor id. Unknown visitors are passed over."""
+    for chunk in statements.chunks(sorted(told)):
+        for row in (await tx.execute(select(_VISITORS).where(_VISITORS.c.visitor_id.in_(chunk)))).all():
+            one, (ids, variables) = person_from(row), told[row.visitor_id]
+            more = replace(one, ids=merged(one.ids, ids), variables=merged(one.variables, variables))
+            if more != one:
+                await statements.upsert(tx, _VISITORS, [_person_values(more)])
+
+
+def merged(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """What is kept of ids or variables when more are told: the latest, cut, and not too many."""
+    both = {**before, **now}
+    cut = {name[:MAX_VALUE]: value[:MAX_VALUE] for name, value in both.items() if value}
+    return dict(list(cut.items())[:MAX_IDS])
 
 
 async def clicks(connection: store.Connection, number: str, since_us: int, until_us: int) -> list[matching.Click]:
@@ -161,7 +192,7 @@ async def touches_of(
         .order_by(_VISITS.c.started_us.desc(), _VISITS.c.visit_id.desc())
         .limit(MAX_TOUCHES)
     )
-    return [_visit(row).touch for row in (await connection.execute(query)).all()][::-1]
+    return [visit_from(row).touch for row in (await connection.execute(query)).all()][::-1]
 
 
 async def visit_of(connection: store.Connection, visitor_id: str, at_us: int) -> Visit | None:
@@ -173,7 +204,7 @@ async def visit_of(connection: store.Connection, visitor_id: str, at_us: int) ->
         .limit(1)
     )
     row = (await connection.execute(query)).first()
-    return None if row is None else _visit(row)
+    return None if row is None else visit_from(row)
 
 
 async def mean_stay_seconds(connection: store.Connection, site: str, since_us: int, until_us: int) -> float | None:
@@ -186,49 +217,32 @@ async def mean_stay_seconds(connection: store.Connection, site: str, since_us: i
     return None if found is None else float(found) / SECOND_US
 
 
-async def stays(
-    connection: store.Connection, site: str, since_us: int, until_us: int, *, limit: int = 1_000_000
-) -> list[tuple[int, int]]:
-    """(began, last seen) of visits, in the order of time: what `core.poolreplay` replays."""
-    query = (
-        select(_VISITS.c.started_us, _VISITS.c.seen_us)
-        .where(_VISITS.c.site == site, _VISITS.c.started_us >= since_us, _VISITS.c.started_us < until_us)
-        .order_by(_VISITS.c.started_us)
-        .limit(limit)
+async def begun(
+    connection: store.Connection, site: str, since_us: int, until_us: int, *, after: Visit | None = None, limit: int
+) -> list[Visit]:
+    """Visits of a site that began in the time, in their order; `after` one of them, if there were more than `limit`."""
+    query = select(_VISITS).where(
+        _VISITS.c.site == site, _VISITS.c.started_us >= since_us, _VISITS.c.started_us < until_us
     )
-    return [(row.started_us, row.seen_us) for row in await connection.execute(query)]
+    if after is not None:
+        place = tuple_(_VISITS.c.started_us, _VISITS.c.visit_id)
+        # The first condition alone has an index to go by.
+        query = query.where(_VISITS.c.started_us >= after.touch.at_us)
+        query = query.where(place > tuple_(literal(after.touch.at_us), literal(after.touch.visit_id)))
+    rows = await connection.execute(query.order_by(_VISITS.c.started_us, _VISITS.c.visit_id).limit(limit))
+    return [visit_from(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """All that is known of a visitor, oldest first (R89, R107). `calls` are call ids with their confidence."""
-
-    person: Person
-    visits: tuple[Visit, ...]
-    pages: tuple[Page, ...]
-    clicks: tuple[tuple[int, str], ...]
-    calls: tuple[tuple[str, int, float], ...]
-
-
-async def timeline(connection: store.Connection, visitor_id: str) -> Timeline | None:
-    """What a visitor's page shows; None for one who is not known."""
-    row = (await connection.execute(select(_VISITORS).where(_VISITORS.c.visitor_id == visitor_id))).first()
-    if row is None:
-        return None
-    of = _VISITS.c.visitor_id == visitor_id
-    visits = await connection.execute(select(_VISITS).where(of).order_by(_VISITS.c.started_us, _VISITS.c.visit_id))
-    joined = select(_PAGES).join(_VISITS, _VISITS.c.visit_id == _PAGES.c.visit_id).where(of)
-    pages = await connection.execute(joined.order_by(_PAGES.c.at_us, _PAGES.c.place))
-    clicked = select(_CLICKS.c.at_us, _CLICKS.c.number).where(_CLICKS.c.visitor_id == visitor_id)
-    called = select(_ATTRIBUTIONS.c.call_id, _ATTRIBUTIONS.c.at_us, _ATTRIBUTIONS.c.confidence)
-    called = called.where(_ATTRIBUTIONS.c.visitor_id == visitor_id).order_by(_ATTRIBUTIONS.c.at_us)
-    return Timeline(
-        person=_person(row),
-        visits=tuple([_visit(one) for one in visits]),
-        pages=tuple([Page(one.visit_id, one.place, one.at_us, one.url) for one in pages]),
-        clicks=tuple([(one.at_us, one.number) for one in await connection.execute(clicked.order_by(_CLICKS.c.at_us))]),
-        calls=tuple([(one.call_id, one.at_us, one.confidence) for one in await connection.execute(called)]),
-    )
+async def last_touches(connection: store.Connection, visitor_ids: Collection[str], before_us: int) -> dict[str, Visit]:
+    """By visitor the last visit before a time that was a touch."""
+    found: dict[str, Visit] = {}
+    for chunk in statements.chunks(sorted(set(visitor_ids))):
+        query = select(_VISITS).where(
+            _VISITS.c.visitor_id.in_(chunk), _VISITS.c.is_touch, _VISITS.c.started_us < before_us
+        )
+        for row in await connection.execute(query.order_by(_VISITS.c.started_us, _VISITS.c.visit_id)):
+            found[row.visitor_id] = visit_from(row)
+    return found
 
 
 async def forget(tx: store.Transaction, visitor_ids: Collection[str]) -> int:
@@ -249,7 +263,7 @@ _FORGET = tuple(
         f"UPDATE leases SET visitor_id = '{erasure.PREFIX}' || lease_id WHERE visitor_id IN :ids",  # noqa: S608 - ours
         # The number stays frozen, for nobody.
         "UPDATE pool_numbers SET visitor_id = NULL, generation = generation + 1 WHERE visitor_id IN :ids",
-        "UPDATE attributions SET visitor_id = NULL, link_confidence = NULL WHERE visitor_id IN :ids",
+        "UPDATE attributions SET visitor_id = NULL, link_confidence = NULL, due_us = NULL WHERE visitor_id IN :ids",
         "DELETE FROM clicks WHERE visitor_id IN :ids",
         "DELETE FROM page_views WHERE visit_id IN (SELECT visit_id FROM visits WHERE visitor_id IN :ids)",
         "DELETE FROM visits WHERE visitor_id IN :ids",
@@ -282,7 +296,8 @@ async def prune(tx: store.Transaction, before_us: int) -> int:
     return gone
 
 
-def _person(row: Row[*tuple[Any, ...]]) -> Person:
+def person_from(row: Row[*tuple[Any, ...]]) -> Person:
+    """A row of `visitors`."""
     return Person(row.visitor_id, row.site, row.first_us, row.seen_us, json.loads(row.ids), json.loads(row.variables))
 
 
@@ -297,7 +312,8 @@ def _person_values(one: Person) -> dict[str, Any]:
     }
 
 
-def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
+def visit_from(row: Row[*tuple[Any, ...]]) -> Visit:
+    """A row of `visits`."""
     raw = json.loads(row.raw)
     host, path, _ = traffic.parts(row.landing_page)
     came = traffic.Classified(

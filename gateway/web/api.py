@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from gateway import store
-from gateway.core import book
+from gateway.core import book, touches
+from gateway.services import crediting
 from gateway.store import calls, joined, routing
 from gateway.web import (
     auth,
+    cursors,
     eventdocs,
     hooks,
     lookup,
     parts,
     pausing,
+    pools,
     problems,
     receipts,
     recordings,
     routes,
     schemas,
     streams,
+    visitors,
 )
 
 _CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
@@ -36,7 +37,16 @@ _CURSOR = re.compile(r"([0-9]{1,18}):([0-9a-f-]{36})", re.ASCII)
 Named = book.Site | book.Source | book.Destination | book.Agent
 
 table = routes.Table()
-TABLES = (table, eventdocs.table, hooks.table, pausing.table, receipts.table, recordings.table)
+TABLES = (
+    table,
+    pausing.table,
+    receipts.table,
+    recordings.table,
+    visitors.table,
+    pools.table,
+    hooks.table,
+    eventdocs.table,
+)
 """All of the API."""
 
 
@@ -86,18 +96,18 @@ async def openapi_json(request: web.Request) -> web.StreamResponse:
 @table.get(
     "/api/v1/calls",
     scope=auth.Scope.CALLS_READ,
-    query=schemas.CallsQuery,
+    query=schemas.CreditedCallsQuery,
     out=schemas.CallList,
     summary="Calls, newest first",
     slugs=("unavailable",),
 )
-async def list_calls(request: web.Request, query: schemas.CallsQuery) -> web.StreamResponse:
+async def list_calls(request: web.Request, query: schemas.CreditedCallsQuery) -> web.StreamResponse:
     here = request.app[parts.PARTS]
     after = decode_cursor(query.after) if query.after is not None else None
     async with here.database.read() as connection:
         page = await calls.list_calls(connection, call_filter(query, here), after=after, limit=query.limit)
         # Records are stored as JSON text: most go out as they are, unparsed.
-        records = ",".join(await joined.texts(connection, page.calls))
+        records = ",".join(await _texts(connection, page.calls, query.model, here))
     following = json.dumps(encode_cursor(page.next) if page.next is not None else None)
     return web.Response(text=f'{{"calls":[{records}],"next":{following}}}', content_type="application/json")
 
@@ -115,15 +125,27 @@ async def list_live_calls(request: web.Request) -> web.StreamResponse:
 @table.get(
     f"/api/v1/calls/{lookup.CALL_ID}",
     scope=auth.Scope.CALLS_READ,
+    query=schemas.ModelQuery,
     out=schemas.CallRecord,
     summary="One call",
     slugs=("call-not-found", "unavailable"),
 )
-async def get_call(request: web.Request) -> web.StreamResponse:
+async def get_call(request: web.Request, query: schemas.ModelQuery) -> web.StreamResponse:
     row = await lookup.find_call(request)
-    async with request.app[parts.PARTS].database.read() as connection:
-        (record,) = await joined.texts(connection, [row])
+    here = request.app[parts.PARTS]
+    async with here.database.read() as connection:
+        (record,) = await _texts(connection, [row], query.model, here)
     return web.Response(text=record, content_type="application/json")
+
+
+async def _texts(
+    connection: store.Connection, rows: Sequence[calls.CallRow], model: touches.Model | None, here: parts.AdminParts
+) -> list[str]:
+    found = await joined.texts(connection, rows)
+    if model is None:
+        return found
+    credit = await crediting.credited(connection, rows, model, here.current_book())
+    return [crediting.with_credit(text, credit[row.call_id]) for row, text in zip(rows, found, strict=True)]
 
 
 @table.post(
@@ -215,8 +237,8 @@ def _named(values: Mapping[str, Named]) -> list[dict[str, str]]:
 def call_filter(query: schemas.CallsQuery, here: parts.AdminParts) -> calls.CallFilter:
     """The store's filter; times without a zone are those of the site."""
     filter = calls.CallFilter(
-        since_us=_moment(query.since, here),
-        until_us=_moment(query.until, here),
+        since_us=schemas.micros(query.since, here.zone),
+        until_us=schemas.micros(query.until, here.zone),
         outcomes=frozenset(str(outcome) for outcome in query.outcome) if query.outcome else None,
         missed=query.missed,
         source=query.source,
@@ -229,26 +251,11 @@ def call_filter(query: schemas.CallsQuery, here: parts.AdminParts) -> calls.Call
     return replace(filter, direction=str(query.direction)) if query.direction is not None else filter
 
 
-def _moment(value: datetime | None, here: parts.AdminParts) -> int | None:
-    if value is None:
-        return None
-    return parts.micros(value if value.tzinfo is not None else value.replace(tzinfo=here.zone))
-
-
 def encode_cursor(cursor: calls.Cursor) -> str:
     """A cursor as text that needs no escaping in an address."""
-    text = f"{cursor.started_us}:{cursor.call_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return cursors.encode(cursor.started_us, cursor.call_id)
 
 
 def decode_cursor(text: str) -> calls.Cursor:
     """The cursor of `encode_cursor`. Raises Problem `invalid-query` for anything else."""
-    padded = text + "=" * (-len(text) % 4)
-    try:
-        decoded = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        decoded = ""
-    found = _CURSOR.fullmatch(decoded)
-    if found is None:
-        raise problems.Problem("invalid-query", errors=[{"field": "after", "message": "not a cursor of this API"}])
-    return calls.Cursor(int(found[1]), found[2])
+    return calls.Cursor(*cursors.decode(text, _CURSOR))

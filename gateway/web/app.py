@@ -11,7 +11,20 @@ from aiohttp import web
 
 from gateway import log, store
 from gateway.store import tokens
-from gateway.web import api, auth, clients, hookpages, metrics, pages, parts, pausing, routes, security, statics
+from gateway.web import (
+    api,
+    auth,
+    clients,
+    hookpages,
+    metrics,
+    pages,
+    parts,
+    pausing,
+    routes,
+    security,
+    statics,
+    visitorpages,
+)
 
 CLIENT_MAX_SIZE = 16 * 1024
 """The largest body is the login form."""
@@ -36,7 +49,7 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         trusted_proxies=clients.parse_networks(here.trusted_proxies),
         limits=here.limits,
     )
-    for table in (*api.TABLES, pages.table, hookpages.table, statics.table):
+    for table in (*api.TABLES, pages.table, visitorpages.table, hookpages.table, statics.table):
         table.install(app)
     app[pausing.LOCKS] = weakref.WeakValueDictionary()
     app.on_startup.append(_restore_pauses)

@@ -47,6 +47,8 @@ class Scope(StrEnum):
     RECORDINGS_PAUSE = "recordings:pause"
     RECORDINGS_LISTEN = "recordings:listen"
     RECORDINGS_DOWNLOAD = "recordings:download"
+    VISITORS_READ = "visitors:read"
+    VISITORS_ERASE = "visitors:erase"
     WEBHOOKS_MANAGE = "webhooks:manage"
     ADMIN = "admin"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from aiohttp import web
@@ -67,6 +68,17 @@ def client_of(request: web.Request, trusted: Sequence[Network]) -> Client:
     )
 
 
+def is_from_proxy(request: web.Request, trusted: Sequence[Network]) -> bool:
+    """Whether a trusted proxy sent the request, so that its own headers are believed."""
+    peer = _parse(request.remote or "")
+    return peer is not None and _is_within(peer, trusted)
+
+
+def is_from_stranger(request: web.Request, trusted: Sequence[Network]) -> bool:
+    """Whether somebody forwards requests who is not trusted to: all its clients look like one."""
+    return "X-Forwarded-For" in request.headers and not is_from_proxy(request, trusted)
+
+
 def _forwarded_address(request: web.Request, trusted: Sequence[Network]) -> Address | None:
     """The right-most X-Forwarded-For entry that is not one of our proxies: what stands left of it is hearsay."""
     entries = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
@@ -81,6 +93,8 @@ def _forwarded_address(request: web.Request, trusted: Sequence[Network]) -> Addr
     return last_known
 
 
+# Each request is asked several times who it is from.
+@lru_cache(maxsize=1_024)
 def _parse(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.store import targets
-from gateway.web import auth, hooks, pages, parts, routes
+from gateway.web import auth, hooks, parts, rendering, routes
 
 SHOWN = 50
 """Deliveries on the page."""
@@ -19,12 +19,12 @@ async def show_receivers(request: web.Request) -> web.StreamResponse:
     async with here.database.read() as connection:
         found = await targets.last(connection, limit=SHOWN)
     context = {
-        **await pages.frame(request),
+        **rendering.frame(request),
         "receivers": await hooks.receiver_states(here),
         "deliveries": [{**hooks.delivery(one), "local": _local(one.at_us, here)} for one in found],
         "may_test": here.adapter_of is not None,
     }
-    return pages.html(request, "webhooks.html", context)
+    return rendering.html(request, "webhooks.html", context)
 
 
 @table.post(f"/webhooks/{hooks.TARGET}/test", scope=auth.Scope.WEBHOOKS_MANAGE, is_page=True, summary="The test button")

@@ -22,6 +22,8 @@ from gateway.core import calls
 AGI_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5)
 """Seconds; 1.5 is where the dialplan stops waiting."""
 WAIT_BUCKETS = (2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0)
+VISIT_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0)
+"""Seconds; at 0.8 the page stops waiting."""
 TALK_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
 LAG_PROBE_SECONDS = 0.5
 
@@ -64,6 +66,7 @@ class Readings:
     """Leases that were gone while their page lived, since the start."""
     assignments_refused: Reading | None = None
     """Visitors who could not be given a number in time, since the start."""
+    places_problem: Reading | None = None
     lending_problem: Reading | None = None
     attributions_revised: Reading | None = None
     """Records whose attribution changed when looked at again, since the start."""
@@ -142,6 +145,12 @@ class _ReadingsCollector(Collector):
                 CounterMetricFamily,
                 readings.assignments_refused,
             ),
+            (
+                "places_problem",
+                "1 when the newest file of places is not used",
+                GaugeMetricFamily,
+                readings.places_problem,
+            ),
             ("lending_problem", "1 when numbers cannot be lent", GaugeMetricFamily, readings.lending_problem),
             (
                 "attributions_revised_total",
@@ -169,6 +178,13 @@ class Meters:
             "dialmark_agi_requests", "Routing questions by how they ended", ("node", "result"), registry=self.registry
         )
         self._agi_time = self._histogram("dialmark_agi_duration_seconds", "Question read to answer sent", AGI_BUCKETS)
+        self._requests = Counter(
+            "dialmark_web_requests",
+            "Requests of sites' pages, by what they asked and how they were answered",
+            ("node", "kind", "result"),
+            registry=self.registry,
+        )
+        self._visit_time = self._histogram("dialmark_visit_duration_seconds", "A page's numbers", VISIT_BUCKETS)
         self._loop_lag = Gauge(
             "dialmark_loop_lag_seconds",
             "Longest stall of the event loop since the last scrape",
@@ -199,6 +215,14 @@ class Meters:
         """Count a routing question: `result` is a word of a fixed set (answered, refused, failed, late)."""
         self._agi.labels(self.node, result).inc()
         self._agi_time.labels(self.node).observe(seconds)
+
+    def visited(self, kind: str, status: int, seconds: float) -> None:
+        """Count a request to the public listener. `kind` is a word of a fixed set; `status` that of the answer."""
+        limit = {429: "limited", 499: "gone"}
+        result = limit.get(status) or ("answered" if status < 400 else "refused" if status < 500 else "failed")
+        self._requests.labels(self.node, kind, result).inc()
+        if kind == "visit" and result == "answered":
+            self._visit_time.labels(self.node).observe(seconds)
 
     def loop_lagged(self, seconds: float) -> None:
         """Note that the event loop ran so much late."""

@@ -9,17 +9,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import jinja2
 from aiohttp import web
 
 from gateway import store
 from gateway.core import calls as core_calls
+from gateway.core.touches import Model
+from gateway.services import crediting
 from gateway.store import calls, joined
-from gateway.web import api, auth, live, lookup, parts, pausing, problems, routes, schemas, statics, views
+from gateway.web import (
+    api,
+    attributionviews,
+    auth,
+    live,
+    lookup,
+    parts,
+    pausing,
+    problems,
+    rendering,
+    routes,
+    schemas,
+    views,
+)
 
 LIVE_SHOWN = 60
 """Cards of calls that are up; more do not fit a screen, and the number of the rest is printed."""
@@ -31,21 +44,6 @@ BLOCKED_MINIMUM = 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 table = routes.Table()
-
-_templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.globals["Scope"] = auth.Scope
-_templates.globals["static"] = statics.address_of
-_templates.globals["outcomes"] = views.OUTCOMES
-_templates.globals["duration"] = views.duration
-_templates.globals["ENDED_BY"] = views.ENDED_BY
-_templates.globals["METHODS"] = views.METHODS
-_templates.globals["ROUTE_SOURCES"] = views.ROUTE_SOURCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +101,13 @@ class LoginQuery(routes.Query):
 
 @table.get("/", scope=auth.Scope.CALLS_READ, query=schemas.CallsQuery, is_page=True, summary="The page")
 async def show_calls(request: web.Request, query: schemas.CallsQuery) -> web.StreamResponse:
-    context = {**await frame(request), **await _recent(request, query), **await _live(request)}
-    return html(request, "calls.html", context)
+    context = {**rendering.frame(request), **await _recent(request, query), **await _live(request)}
+    return rendering.html(request, "calls.html", context)
 
 
 @table.get("/fragments/live", scope=auth.Scope.LIVE_READ, is_page=True, summary="Calls that are up")
 async def show_live(request: web.Request) -> web.StreamResponse:
-    return html(request, "live.html", await _live(request))
+    return rendering.html(request, "live.html", await _live(request))
 
 
 @table.get(
@@ -120,23 +118,37 @@ async def show_live(request: web.Request) -> web.StreamResponse:
     summary="Figures and calls",
 )
 async def show_recent(request: web.Request, query: schemas.CallsQuery) -> web.StreamResponse:
-    return html(request, "recent.html", await _recent(request, query))
+    return rendering.html(request, "recent.html", await _recent(request, query))
 
 
 @table.get(
     f"/fragments/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold"
 )
 async def show_record(request: web.Request) -> web.StreamResponse:
-    return html(request, "record.html", {"call": await _one(request), "may": request[routes.PRINCIPAL].may})
+    return rendering.html(request, "record.html", {"call": await _one(request), "may": request[routes.PRINCIPAL].may})
 
 
-@table.get(f"/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record")
-async def show_call(request: web.Request) -> web.StreamResponse:
-    return html(
-        request,
-        "call.html",
-        {**await frame(request), "call": await _one(request), "may": request[routes.PRINCIPAL].may},
-    )
+@table.get(
+    f"/calls/{lookup.CALL_ID}",
+    scope=auth.Scope.CALLS_READ,
+    query=schemas.ModelQuery,
+    is_page=True,
+    summary="A record",
+)
+async def show_call(request: web.Request, query: schemas.ModelQuery) -> web.StreamResponse:
+    here, model = request.app[parts.PARTS], query.model or Model.LAST_NON_DIRECT
+    row = await lookup.find_call(request)
+    async with here.database.read() as connection:
+        credit = (await crediting.credited(connection, [row], model, here.current_book()))[row.call_id]
+    context = {
+        "call": await _one(request),
+        # Where no touch is known, the record says all there is.
+        "credits": attributionviews.credit_views(credit) if credit["touches"] and credit["window_days"] else None,
+        "model": model,
+        "models": attributionviews.MODELS,
+        "moment": lambda at: datetime.fromisoformat(at).astimezone(here.zone).strftime("%d %b, %H:%M"),
+    }
+    return rendering.html(request, "call.html", {**rendering.frame(request), **context})
 
 
 @table.get("/login", scope=auth.Open.ANYONE, query=LoginQuery, is_page=True, summary="Login form")
@@ -188,7 +200,7 @@ async def show_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     if shown.slug == "unauthenticated" and request.method in auth.SAFE_METHODS:
         following = "?" + urlencode({"next": request.path_qs}) if request.path_qs != "/" else ""
         return web.Response(status=303, headers={"Location": "/login" + following})
-    return html(request, "problem.html", {"problem": shown}, status=shown.status, headers=shown.headers)
+    return rendering.html(request, "problem.html", {"problem": shown}, status=shown.status, headers=shown.headers)
 
 
 def _local(address: str) -> str:
@@ -211,36 +223,7 @@ def _login_form(
 ) -> web.StreamResponse:
     context = {"next": following, "error": error, "version": request.app[parts.PARTS].version}
     status = problem.status if problem is not None else 200
-    return html(request, "login.html", context, status=status, headers=problem.headers if problem else None)
-
-
-def html(
-    request: web.Request, template: str, context: dict[str, Any], *, status: int = 200, headers: Any = None
-) -> web.Response:
-    """A template as an answer."""
-    text = _templates.get_template(template).render(context)
-    return routes.encoded_response(text, "text/html", status=status, headers=headers)
-
-
-async def frame(request: web.Request) -> dict[str, Any]:
-    """What every page shows around its own."""
-    here = request.app[parts.PARTS]
-    now = here.clock().astimezone(here.zone)
-    current = here.current_book()
-    return {
-        "principal": request[routes.PRINCIPAL],
-        "node": here.node,
-        "version": here.version,
-        "revision": current.revision if current is not None else None,
-        "site": current.default_site.name if current is not None and current.sites else here.node,
-        "zone": _zone_text(now),
-    }
-
-
-def _zone_text(now: datetime) -> str:
-    offset = now.strftime("%z")
-    name = str(now.tzinfo)
-    return name if name == "UTC" else f"{name} (UTC{offset[:3]}:{offset[3:]})"
+    return rendering.html(request, "login.html", context, status=status, headers=problem.headers if problem else None)
 
 
 async def _live(request: web.Request) -> dict[str, Any]:

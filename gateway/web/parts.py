@@ -70,6 +70,8 @@ class AdminParts:
     """Pauses and resumes recordings, None on a process without a manager session."""
     vault: VaultParts | None = None
     """None on a process that cannot play recordings."""
+    exports: Sequence[Path] = ()
+    """JSON-lines files that erasing a visitor changes too."""
     adapter_of: Callable[[str], adapters.Adapter | None] | None = None
     """What speaks to a target of the routing in force, to be closed afterwards; None where nothing is sent."""
     clock: Callable[[], datetime] = _utc_now

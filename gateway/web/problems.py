@@ -7,7 +7,11 @@ Problem
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
 ├── 404 not-found / call-not-found
-├── 404 recording-not-found
+├── 404 recording-not-found / visitor-not-found
+├── 404 site-not-found        no such site, or none with `[site.web]`
+├── 403 other-site            a page that is not one of the site's
+├── 408 too-slow              the body did not come in time
+├── 429 too-many-visits       more than one address, or one site, may ask; `Retry-After` in seconds
 ├── 410 recording-gone        refused, condemned or shredded: there is nothing to hear
 ├── 500 receipt-damaged       a receipt is not what was signed
 ├── 416 range-not-there       the range begins behind the end
@@ -43,6 +47,11 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "not-found": (404, "No such address"),
     "call-not-found": (404, "No such call"),
     "recording-not-found": (404, "No such recording"),
+    "visitor-not-found": (404, "No such visitor"),
+    "site-not-found": (404, "No such site"),
+    "other-site": (403, "The page is not one of the site's"),
+    "too-slow": (408, "The request took too long"),
+    "too-many-visits": (429, "Too many requests"),
     "recording-gone": (410, "The recording cannot be heard any more"),
     "recording-damaged": (500, "The recording is damaged"),
     "receipt-damaged": (500, "The receipt is not what was signed"),

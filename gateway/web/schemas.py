@@ -5,14 +5,14 @@ Answers are not built from these models: a stored record goes out as it is.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
 
-from gateway.core import calls
-from gateway.web import routes
+from gateway.core import calls, touches
+from gateway.web import parts, routes
 
 MAX_LIMIT = 200
 
@@ -146,6 +146,8 @@ class Attribution(Document):
     source: str | None
     source_name: str | None
     parent_source: str | None
+    campaign_type: str | None
+    cost_line: str | None
     channel: str | None
     medium: str | None
     campaign: str | None
@@ -157,6 +159,34 @@ class Attribution(Document):
     visitor_id: str | None
     lease_id: str | None
     candidates: list[Candidate]
+
+
+class CreditPart(Document):
+    """A touch that a call is credited to: its share (all sum to 1), when it was, and where it came from. `at` null: no
+    touch is known, this is what the record says."""
+
+    credit: float
+    at: datetime | None
+    source: str | None
+    source_name: str | None
+    parent_source: str | None
+    campaign_type: str | None
+    cost_line: str | None
+    channel: str | None
+    medium: str | None
+    campaign: str | None
+    term: str | None
+    content: str | None
+    landing_page: str | None
+    referrer: str | None
+
+
+class Credit(Document):
+    """Worked out when the record is read, never stored. `touches` is empty where nothing tells of a source."""
+
+    model: touches.Model
+    window_days: float | None
+    touches: list[CreditPart]
 
 
 class CallRecord(Document):
@@ -196,6 +226,7 @@ class CallRecord(Document):
     pauses: list[Pause] = []
     recordings: list[CallRecording] = []
     receipts: list[CallReceipt] = []
+    credit: Credit | None = None
     sip_call_id: str | None
     linked_id: str
     unique_id: str
@@ -309,6 +340,13 @@ def _number(value: object) -> object:
     return digits if len(digits) < 7 else f"+{digits}"
 
 
+def micros(value: datetime | None, zone: tzinfo) -> int | None:
+    """Microseconds since the epoch; a time without a zone is one of `zone`."""
+    if value is None:
+        return None
+    return parts.micros(value if value.tzinfo is not None else value.replace(tzinfo=zone))
+
+
 Moment = Annotated[datetime, pydantic.BeforeValidator(_spaced_plus)]
 Number = Annotated[str, pydantic.BeforeValidator(_number)]
 Key = Annotated[str, Field(max_length=64)]
@@ -334,3 +372,18 @@ class CallsQuery(routes.Query):
     route: Key | None = None
     after: Annotated[str, Field(max_length=120)] | None = Field(None, description="`next` of the page before")
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 50
+
+
+MODEL = Field(None, description="Credit the call's touches by this model: `credit` is added to each record")
+
+
+class ModelQuery(routes.Query):
+    """How a call is credited."""
+
+    model: touches.Model | None = MODEL
+
+
+class CreditedCallsQuery(CallsQuery):
+    """The list, and how its calls are credited."""
+
+    model: touches.Model | None = MODEL

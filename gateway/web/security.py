@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway import log, store
 from gateway.web import problems, routes
@@ -73,20 +74,28 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         )
 
 
-@web.middleware
-async def turn_errors_into_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error leaves as a problem document; pages turn theirs into HTML before it comes here."""
-    try:
-        return await handler(request)
-    except problems.Problem as problem:
-        return problem.response(request.path)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        return problems.from_http(error).response(request.path)
-    except store.StoreError:
-        _log.warning("database not available for a request", route=request.match_info.handler.__name__)
-        return problems.Problem("unavailable", headers={"Retry-After": "5"}).response(request.path)
-    except Exception:
-        _log.exception("request failed", method=request.method)
-        return problems.Problem("internal").response(request.path)
+def errors_as_problems(instance_of: Callable[[web.Request], str]) -> Middleware:
+    """Every error leaves as a problem document that names `instance_of` the request."""
+
+    @web.middleware
+    async def turn(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except problems.Problem as problem:
+            return problem.response(instance_of(request))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return problems.from_http(error).response(instance_of(request))
+        except store.StoreError:
+            _log.warning("database not available for a request", route=request.match_info.handler.__name__)
+            return problems.Problem("unavailable", headers={"Retry-After": "5"}).response(instance_of(request))
+        except Exception:
+            _log.exception("request failed", method=request.method)
+            return problems.Problem("internal").response(instance_of(request))
+
+    return turn
+
+
+turn_errors_into_problems = errors_as_problems(lambda request: request.path)
+"""Pages turn their errors into HTML before they come here."""

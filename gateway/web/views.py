@@ -16,7 +16,7 @@ from typing import Any
 import phonenumbers
 
 from gateway.core import book, numbers
-from gateway.web import live, soundviews
+from gateway.web import attributionviews, live, soundviews
 from gateway.web.looks import Look
 
 Document = Mapping[str, Any]
@@ -58,14 +58,6 @@ ROUTE_SOURCES = {
     "default": "Default destination of the site",
 }
 ENDED_BY = {"caller": "Caller", "agent": "Agent", "system": "System", "crash": "Crash of Asterisk"}
-METHODS = {
-    "static_number": "Static tracking number",
-    "visitor": "Visitor of the web site",
-    "click_to_call": "Click to call",
-    "caller_history": "Earlier call of this caller",
-    "overflow_number": "Overflow number",
-    "unknown": "Unknown",
-}
 SIP_WORDS = {
     200: "OK", 302: "Moved Temporarily", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
     408: "Request Timeout", 410: "Gone", 480: "Temporarily Unavailable", 484: "Address Incomplete",
@@ -138,6 +130,7 @@ class CallView:
     stops: tuple[tuple[Stop, ...], ...]
     """Steps in order; the members of one step rang together."""
     sound: soundviews.SoundView
+    attribution: attributionviews.AttributionView
     recording: Look | None
     """How the recording of a call that is up stands."""
     reading: str
@@ -224,6 +217,7 @@ def call_view(
         talk=duration(document.get("talk_seconds")) if is_answered else "",
         stops=_steps(attempts, names),
         sound=soundviews.sound_view(document, zone, api_pauses),
+        attribution=attributionviews.attribution_view(document),
         recording=soundviews.live_look(document),
         reading=str(document.get("answered_at") or document.get("started_at") or ""),
         document=document,

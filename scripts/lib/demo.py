@@ -17,13 +17,16 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tests.rig import AGENT_HZ, CALLER_HZ, Address, AsteriskNode, Behaviour, Daemon, Key, Rig, Voice, voice_of
+from demo_calls import CALLS, LATER, VISITOR, Call
+
+from gateway.cli import failures
+from tests.rig import AGENT_HZ, CALLER_HZ, Address, AsteriskNode, Behaviour, Daemon, Key, Rig, Voice, landing, voice_of
 from tests.rig.asterisk import new_folder
 from tests.rig.dialmark import CommandFailed
 from tests.rig.sipp import tone
@@ -44,151 +47,16 @@ KEY_AFTER_MS = 800
 BEEP_HZ = 1000
 PROMPTS = ("consent_opt_in-ru-", "consent_opt_in-en-", "leave_message-en-")
 """Beginnings of files that the calls below need."""
+# The web site in the example, and what a visitor's link says.
+WEB_HOST = 'hosts = ["clinic.example"]'
+SITE, SITE_NUMBER, PRINTED, NATIONAL = "clinic", "+74990000000", "+7 (499) 000-00-00", "8 499 000-00-00"
+TAGS = {"utm_source": "google", "utm_medium": "cpc", "utm_campaign": "spring", "utm_term": "implants"}
+CAMPAIGNS = ("spring", "spring", "implants", "whitening")
+SURE = 0.8
 # Ends and beginnings of two bridged channels, and whole frames of the MP3.
 LENGTHS_DIFFER_SECONDS = 0.5
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the demo and the record it must leave."""
-
-    title: str
-    number: str
-    source: str
-    way: str
-    """Who was rung and what became of it, as :func:`way_of` says it."""
-    outcome: str = "answered"
-    parties: Mapping[str, Behaviour] = field(default_factory=dict)
-    """Who is there and what he does; everybody else is absent."""
-    caller: str = ""
-    ring_ms: int = 700
-    hold_ms: int = 1200
-    patience_ms: int | None = None
-    has_audio: bool = False
-    """The phone sends back what it hears, and the caller must hear his own tone."""
-    is_daemon_dead: bool = False
-    prompt_seconds: float = 0.0
-    """Least length of the message that the caller hears."""
-    key: str = ""
-    """What the caller presses when asked whether the call may be recorded."""
-    consent: str = ""
-    """What becomes of the question; "" where nobody asks."""
-    recorded: str = ""
-    """``talk`` or ``voicemail``: what lies in the vault afterwards; nothing else does."""
-
-    @property
-    def has_voices(self) -> bool:
-        """Caller and agent speak, each a tone of his own."""
-        return bool(self.consent or self.recorded)
-
-
-ANSWER, BUSY, RINGS, DECLINE = Behaviour.ANSWER, Behaviour.BUSY, Behaviour.RING_FOR_EVER, Behaviour.DECLINE
-ANSWERED = Call(
-    "answered, audio both ways",
-    "+74990000001",
-    "google-ads",
-    "reception answered",
-    parties={"desk-1": ANSWER},
-    has_audio=True,
-)
-BUSY_FIRST = Call(
-    "busy, the reserve answers",
-    "+74990000002",
-    "yandex-direct",
-    "reception busy → second-desk answered",
-    parties={"desk-1": BUSY, "desk-2": ANSWER},
-)
-SILENT_FIRST = Call(
-    "silent, the reserve answers",
-    "+74990000003",
-    "radio-energy",
-    "reception no answer → second-desk answered",
-    parties={"desk-1": RINGS, "desk-2": ANSWER},
-)
-GROUP = Call(
-    "both ring, one answers",
-    "+74990000004",
-    "radio-jazz",
-    "reception rang, second-desk answered",
-    parties={"desk-1": RINGS, "desk-2": ANSWER},
-)
-GIVES_UP = Call(
-    "the caller gives up",
-    "+74990000001",
-    "google-ads",
-    "reception rang",
-    outcome="abandoned",
-    parties={"desk-1": RINGS},
-    patience_ms=2500,
-)
-AFTER_HOURS = Call(
-    "after hours, a message",
-    "+74990000005",
-    "billboard",
-    "nobody rung",
-    outcome="after_hours",
-    patience_ms=20_000,
-    prompt_seconds=1.0,
-)
-NOBODY = Call(
-    "nobody takes it, a message",
-    "+74990000006",
-    "leaflet",
-    "reception rejected → second-desk rejected",
-    outcome="rejected",
-    parties={"desk-1": DECLINE, "desk-2": DECLINE},
-    patience_ms=20_000,
-    prompt_seconds=1.0,
-)
-BANNED = Call(
-    "a banned caller",
-    "+74990000001",
-    "google-ads",
-    "nobody rung",
-    outcome="banned",
-    caller="+74957770001",
-    parties={"desk-1": ANSWER},
-)
-GRANTED = Call(
-    "1 pressed: recorded",
-    "+74990000008",
-    "radio-jazz",
-    "reception answered",
-    parties={"desk-1": ANSWER},
-    hold_ms=2000,
-    key="1",
-    consent="granted",
-    recorded="talk",
-)
-REFUSED = Call(
-    "2 pressed: not recorded",
-    "+74990000009",
-    "google-ads",
-    "reception answered",
-    parties={"desk-1": ANSWER},
-    key="2",
-    consent="refused",
-)
-VOICEMAIL = Call(
-    "nobody there, leaves word",
-    "+74990000010",
-    "leaflet",
-    "reception busy → second-desk busy",
-    outcome="voicemail",
-    parties={"desk-1": BUSY, "desk-2": BUSY},
-    hold_ms=2000,
-    recorded="voicemail",
-)
-DEAD = replace(BUSY_FIRST, title="while the daemon is dead", is_daemon_dead=True)
-
-CALLS = (
-    *(ANSWERED, BUSY_FIRST, SILENT_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY, BANNED),
-    *(GRANTED, REFUSED, VOICEMAIL),
-    DEAD,
-)
-LATER = (ANSWERED, ANSWERED, ANSWERED, BUSY_FIRST, GROUP, GIVES_UP, AFTER_HOURS, NOBODY, GRANTED, GRANTED, VOICEMAIL)
 
 
 # -- what the person sees --------------------------------------------------------------------------------------------
@@ -254,6 +122,14 @@ def consent_of(record: Record) -> str:
     return f"consent {given['result']}" + (f", key {given['key']}" if given["key"] else "")
 
 
+def visitor_of(record: Record) -> str:
+    """``campaign spring, keyword implants · visitor 1a2b3c4d, 99 % sure``."""
+    said = record["attribution"]
+    words = [f"campaign {said['campaign']}", f"keyword {said['term']}"]
+    who = f"visitor {str(said['visitor_id'])[:8]}, {100 * said['confidence']:.0f} % sure"
+    return f"{', '.join(words)} · {who}"
+
+
 def tell(call: Call, record: Record | None, sound: Sequence[Sound], wrong: Sequence[str], page: str) -> None:
     """The lines of a call that has ended: two, and two more where it was asked for consent or recorded."""
     mark = styled("31", "✗") if wrong else styled("32", "✓")
@@ -267,6 +143,8 @@ def tell(call: Call, record: Record | None, sound: Sequence[Sound], wrong: Seque
         if record["route_source"] != "agi":
             parts.append("default plan")
         say(styled("2", f"    {' · '.join(parts)}"))
+        if call.is_visitor:
+            say(styled("2", f"    {visitor_of(record)}"))
         if call.has_voices:
             kept = [f"{one.kind} recorded, {one.seconds:.1f} s" for one in sound] or ["not recorded"]
             say(styled("2", f"    {' · '.join([*filter(None, [consent_of(record)]), *kept])}"))
@@ -302,7 +180,7 @@ def table(records: Sequence[Record]) -> None:
 
 def summary(difference: str) -> str:
     """What ``dialmark apply`` printed, counted: ``1 site, 1 trunk, 8 sources …``."""
-    kinds = ("site", "trunk", "source", "agent", "destination", "hours", "route", "tracking number", "ban")
+    kinds = ("site", "trunk", "source", "agent", "destination", "hours", "route", "tracking number", "pool", "ban")
     counts = Counter(
         kind for line in difference.splitlines() for kind in kinds if line.removeprefix("+ ").startswith(f"{kind} ")
     )
@@ -344,6 +222,21 @@ def judge(call: Call, record: Record, sound: Sequence[Sound]) -> list[str]:
             all(abs(one.seconds - least) < LENGTHS_DIFFER_SECONDS for one in sound),
             True,
         ),
+    }
+    return [f"{what}: {seen}, not {wanted}" for what, (seen, wanted) in seen_and_wanted.items() if seen != wanted]
+
+
+def judge_visitor(record: Record, shown: landing.Shown) -> list[str]:
+    """What is wrong with who the record says has called."""
+    said = record["attribution"]
+    seen_and_wanted = {
+        "method": (said["method"], "visitor"),
+        "visitor": (said["visitor_id"], shown.visitor),
+        "campaign": (said["campaign"], TAGS["utm_campaign"]),
+        "keyword": (said["term"], TAGS["utm_term"]),
+        "sure": (said["confidence"] >= SURE, True),
+        "kind of number": (record["tracking"]["kind"], "pool"),
+        "another number than the printed one": (shown.number != SITE_NUMBER, True),
     }
     return [f"{what}: {seen}, not {wanted}" for what, (seen, wanted) in seen_and_wanted.items() if seen != wanted]
 
@@ -430,7 +323,24 @@ async def record_of(daemon: Daemon, caller: str) -> Record | None:
     return None
 
 
-async def place(rig: Rig, daemon: Daemon, call: Call) -> bool:
+async def place_visitor(rig: Rig, daemon: Daemon, call: Call, page: landing.LandingPage) -> bool:
+    """A visitor follows a tagged link, sees a number of their own, and calls it while the page is open."""
+    binary = landing.browser()
+    address = page.address(**TAGS)
+    say(styled("2", f"  {'Chromium' if binary else 'a visitor without a browser'} opens"))
+    say(styled("2", textwrap.fill(address, 76, initial_indent="    ", subsequent_indent="    ")))
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            async with waiting("the landing page asks for a number"):
+                shown = await stack.enter_async_context(landing.visitor(page, address, binary))
+        except (RuntimeError, failures.Failure) as error:
+            tell(call, None, [], [str(error)], "")
+            return False
+        say(styled("2", f"  and is shown {shown.number} in place of {SITE_NUMBER}"))
+        return await place(rig, daemon, replace(call, number=shown.number), shown)
+
+
+async def place(rig: Rig, daemon: Daemon, call: Call, shown: landing.Shown | None = None) -> bool:
     """Make the call, wait for its record, print what became of it; whether all was as expected."""
     if call.is_daemon_dead:
         daemon.kill()
@@ -446,26 +356,38 @@ async def place(rig: Rig, daemon: Daemon, call: Call) -> bool:
         record = await record_of(daemon, call.caller)
         sound, left = ([], []) if record is None else await sound_of(daemon, call, record["call_id"])
     wrong += ["not exactly one record"] if record is None else [*judge(call, record, sound), *left]
+    if shown is not None and record is not None:
+        wrong += judge_visitor(record, shown)
     tell(call, record, sound, wrong, f"http://{daemon.admin}/")
     if call.is_daemon_dead:
         say(styled("33", "  ! put through without it; recorded from the journal when it was back"))
     return not wrong
 
 
-async def place_all(rig: Rig, daemon: Daemon) -> int:
+async def place_all(rig: Rig, daemon: Daemon, page: landing.LandingPage) -> int:
     """The calls in order, each from a caller of its own; how many were as expected."""
     good = 0
     for place_, call in enumerate(CALLS, start=1):
-        good += await place(rig, daemon, replace(call, caller=call.caller or f"+791611100{place_:02}"))
+        named = replace(call, caller=call.caller or f"+791611100{place_:02}")
+        visits = place_visitor(rig, daemon, named, page) if call.is_visitor else place(rig, daemon, named)
+        good += await visits
     return good
 
 
-async def keep_calling(rig: Rig, daemon: Daemon) -> None:
-    """A call now and then, for ever, so that the page moves."""
+async def keep_calling(rig: Rig, page: landing.LandingPage) -> None:
+    """A call now and then, for ever, so that the page moves; at once when the landing page asks for one."""
     chance = random.Random()  # noqa: S311 - which call comes next is no secret
     while True:
-        await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
         call = chance.choice(LATER)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(chance.uniform(*PAUSE_SECONDS)):
+                call = replace(VISITOR, number=await page.asked.get())
+        if call.is_visitor and not call.number:
+            with contextlib.suppress(RuntimeError, OSError):
+                tags = {**TAGS, "utm_campaign": chance.choice(CAMPAIGNS)}
+                call = replace(call, number=(await landing.over_http(page, page.address(**tags))).number)
+            if not call.number:
+                continue
         caller = f"+7916{chance.randrange(2_000_000, 9_999_999)}"
         hold_ms = chance.randrange(3000, 12_000)
         call = replace(call, caller=caller, hold_ms=hold_ms, ring_ms=chance.randrange(500, 4000))
@@ -486,8 +408,12 @@ async def start(node: AsteriskNode, daemon: Daemon) -> None:
     say(f"  {version[0] if version else ''} on {node.sip}, without a right of root")
     heading("Dialmark")
     say(styled("2", f"  $ dialmark apply {ROUTING.relative_to(ROOT)}"))
+    # The demo's page of the clinic is on this machine.
+    text = ROUTING.read_text(encoding="utf-8")
+    routing = node.folder / "routing.toml"
+    routing.write_text(text.replace(WEB_HOST, WEB_HOST.replace("]", f', "{landing.HOST}"]')), encoding="utf-8")
     async with waiting("checking the routing"):
-        applied = await asyncio.to_thread(daemon.run, "apply", str(ROUTING))
+        applied = await asyncio.to_thread(daemon.run, "apply", str(routing))
     say(textwrap.fill(summary(applied), 78, initial_indent="  ", subsequent_indent="  "))
     say(styled("2", "  $ dialmark run"))
     started = time.monotonic()
@@ -520,14 +446,18 @@ async def show_result(daemon: Daemon) -> bool:
     return is_whole and not (missing or doubled or invented)
 
 
-async def stay_up(rig: Rig, daemon: Daemon) -> None:
-    """The page's address and a login; calls until Ctrl-C."""
+async def stay_up(rig: Rig, daemon: Daemon, page: landing.LandingPage) -> None:
+    """The addresses of both pages and a login; calls until Ctrl-C."""
     token = await asyncio.to_thread(daemon.run, "token", "add", "demo", "--scope", "admin")
     heading("now look at it")
     say(f"  page    http://{daemon.admin}/")
     say(f"  token   {token.strip()}")
+    heading("and be a visitor: say yes there, and see the number change")
+    page.can_call = True
+    for tags in (TAGS, {}):
+        say(f"  {page.address(**tags)}")
     say("  Calls go on coming, one every few seconds. Ctrl-C ends it all.")
-    await keep_calling(rig, daemon)
+    await keep_calling(rig, page)
 
 
 async def demo(*, once: bool) -> int:
@@ -537,19 +467,21 @@ async def demo(*, once: bool) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
     daemon = Daemon(node, name="demo", records=True)
+    page = landing.LandingPage(daemon.public, site=SITE, number=SITE_NUMBER, printed=PRINTED, national=NATIONAL)
     last = ""
     code = 1
     try:
         await start(node, daemon)
-        async with Rig(node) as rig:
+        await page.open()
+        async with Rig(node) as rig, contextlib.aclosing(page):
             heading("calls: number, source, what happens, outcome")
-            good = await place_all(rig, daemon)
+            good = await place_all(rig, daemon, page)
             is_even = await show_result(daemon)
             last = f"{good} of {len(CALLS)} calls as expected"
             code = 0 if good == len(CALLS) and is_even else 1
             if not once:
                 say(f"  {last}")
-                await stay_up(rig, daemon)
+                await stay_up(rig, daemon, page)
     except asyncio.CancelledError:
         # Ctrl-C, or SIGTERM. After the calls that is how it ends.
         if not last:

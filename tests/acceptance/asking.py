@@ -21,16 +21,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from typer.testing import CliRunner
-
-from gateway.cli.app import app
 from gateway.store import signatures
 from tests import audio
 from tests.acceptance import sound, stages
 from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, Key, Rig, Track, Voice, tones, voice_of
-from tests.rig.dialmark import Daemon, Record
+from tests.rig.dialmark import Record
 from tests.rig.processes import wait_until
 from tests.rig.sipua import Caller
 
@@ -112,21 +109,12 @@ class Asked:
         daemon = self.site.daemon
         found = sound.rows(daemon, self.record["call_id"])
         assert {(kind, state) for _, kind, state in found} <= {("talk", "stored")}, found
-        return [audio.recording(_exported(daemon, recording_id)) for recording_id, _, _ in found]
+        return [audio.recording(sound.exported(daemon, recording_id)) for recording_id, _, _ in found]
 
     @cached_property
     def heard(self) -> Track:
         """By the caller."""
         return self.caller.headset.heard()
-
-
-def _exported(daemon: Daemon, recording_id: str) -> bytes:
-    """As `sound.exported`, without a new interpreter for each of many recordings."""
-    out = daemon.state / f"{recording_id}.mp3"
-    arguments = ["--config", str(daemon.config), "recordings", "export", recording_id, "--out", str(out), "--force"]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, (done.output, done.exception)
-    return out.read_bytes()
 
 
 def told(track: Track, prompts: Mapping[str, int] | None = None) -> list[str]:

@@ -41,7 +41,7 @@ NAMES: dict[str, int | Iterable[int]] = {
     **{desk: voice_of(hertz) for desk, hertz in VOICES.items()},
     **sound.PROMPTS,
 }
-AT_ONCE = 8
+AT_ONCE = 12
 """Stories at a time: each is some processes beside Asterisk."""
 LOOK_SECONDS = 0.15
 
@@ -55,6 +55,7 @@ class Written:
     number: str
     desks: str
     also_down: bool
+    is_long: bool
 
     @property
     def name(self) -> str:
@@ -68,13 +69,16 @@ class Scenes:
     written: dict[str, Written] = field(default_factory=dict)
 
     def add(
-        self, route: str, *, number: str = "", desks: str = "", down: bool = False
+        self, route: str, *, number: str = "", desks: str = "", down: bool = False, long: bool = False
     ) -> Callable[[Callable[[Scene], Awaitable[None]]], Callable[[Scene], Awaitable[None]]]:
-        """Further lines of its route, its tracking number, and of each of its desks ``{a}``, ``{b}``, ``{c}``."""
+        """Further lines of its route, its tracking number, and of each of its desks ``{a}``, ``{b}``, ``{c}``.
+
+        A ``long`` one begins before the others: nobody waits for it alone.
+        """
 
         def keep(play: Callable[[Scene], Awaitable[None]]) -> Callable[[Scene], Awaitable[None]]:
             assert play.__name__ not in self.written
-            self.written[play.__name__] = Written(play, route, number, desks, down)
+            self.written[play.__name__] = Written(play, route, number, desks, down, long)
             return play
 
         return keep
@@ -127,6 +131,7 @@ class Scenes:
         played = Played()
         for state in (UP, DOWN):
             names = [name for name, at in self.all() if at == state and (name, state) in wanted]
+            names.sort(key=lambda name: not self.written[name].is_long)
             if names:
                 played.results |= await self._act(site, names, state)
         return played

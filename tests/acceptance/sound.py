@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, Daemon, Track, voice_of
 from tests.rig.processes import wait_until
 
 LANGUAGE = "ru"
+SLOW_LANGUAGE, SLOW_SECONDS = "ko", 15.0
+"""For a caller who is to do something before the end of a prompt, however busy the machine."""
 PROMPTS = {
     "consent_announce": 1500,
     "consent_announce_opt_out": 1600,
@@ -51,25 +53,37 @@ NAMES: dict[str, int | tuple[int, int]] = {
 
 
 @contextlib.contextmanager
-def site(make_node: NodeFactory, routing: str, *prompts: str, **options: Any) -> Iterator[Site]:
-    """A site that records, and is balanced at the end; ``prompts`` are those that its routes need, ready on return."""
+def site(
+    make_node: NodeFactory, routing: str, *prompts: str, slow: Sequence[str] = (), **options: Any
+) -> Iterator[Site]:
+    """A site that records, and is balanced at the end.
+
+    Args:
+        prompts: those that its routes need, ready on return.
+        slow: those that are there in the slow language too.
+    """
     made = Site(make_node, stages.SITE + routing, records=True, realtime=True, steady_ring=True, **options)
     for key in prompts:
         made.daemon.give_prompt(key, LANGUAGE, PROMPTS[key])
+    for key in slow:
+        made.daemon.give_prompt(key, SLOW_LANGUAGE, PROMPTS[key], SLOW_SECONDS)
     with stages.up(made):
         until_prompts(made.daemon, *prompts)
+        until_prompts(made.daemon, *slow, language=SLOW_LANGUAGE)
         yield made
 
 
-def until_prompts(daemon: Daemon, *keys: str) -> None:
+def until_prompts(daemon: Daemon, *keys: str, language: str = LANGUAGE) -> None:
     """Return when the plans that Asterisk holds play these prompts; the daemon's own know them before."""
     wait_until(
-        lambda: not _missing(daemon.node.cli("dialplan show"), keys), 20, f"prompts {', '.join(keys)} in the plan"
+        lambda: not _missing(daemon.node.cli("dialplan show"), keys, language),
+        20,
+        f"prompts {', '.join(keys)} in the plan",
     )
 
 
-def _missing(dialplan: str, keys: tuple[str, ...]) -> list[str]:
-    return [key for key in keys if f"/{key}-{LANGUAGE}-" not in dialplan]
+def _missing(dialplan: str, keys: tuple[str, ...], language: str) -> list[str]:
+    return [key for key in keys if f"/{key}-{language}-" not in dialplan]
 
 
 @dataclass(frozen=True)

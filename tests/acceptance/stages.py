@@ -266,7 +266,7 @@ class Stage:
         """Events of a call, waited for until one of type ``last`` is among them."""
         async with asyncio.timeout(seconds):
             while True:
-                told = [event for event in self.daemon.events() if event["data"]["call_id"] == call_id]
+                told = [event for event in self.daemon.events() if event["data"].get("call_id") == call_id]
                 if any(event["type"] == last for event in told):
                     return told
                 await asyncio.sleep(0.05)

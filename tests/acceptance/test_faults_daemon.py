@@ -169,6 +169,8 @@ async def test_a_loop_that_hangs_is_killed(stage: Stage) -> None:
     assert call.status == 200
     rang = call.first(180)
     assert rang is not None and rang < 2000
+    # Its tracer is told first of its end, then its parent.
+    await faults.until(lambda: os.waitpid(process.pid, WAIT_ALL | os.WNOHANG)[0], 15, "the daemon killed")
     assert await asyncio.to_thread(process.wait, 15) == -signal.SIGKILL
     assert "the event loop has hung for 5 s" in stage.daemon.log()
     stage.daemon.kill()

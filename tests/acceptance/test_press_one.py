@@ -100,7 +100,7 @@ async def another_key_for_an_answered_caller(on: Scene) -> None:
     await _refused(on, "*")
 
 
-@SCENES.add(BOTH, down=True)
+@SCENES.add(BOTH, down=True, long=True)
 async def no_key(on: Scene) -> None:
     """Asked once more, then the next step; about twice a second of prompt and two of silence."""
     first = on.phone("a")
@@ -129,7 +129,7 @@ async def nobody_presses(on: Scene) -> None:
     assert {status for status, _ in caller.responses[1:-1]} == {180}
 
 
-@SCENES.add('forward = ["mobile"]\nreserve = ["{b}"]\n' + PRESS + 'recording = "announce"', down=True)
+@SCENES.add('forward = ["mobile"]\nreserve = ["{b}"]\n' + PRESS + 'recording = "announce"', down=True, long=True)
 async def voicemail_of_a_mobile(on: Scene) -> None:
     """It answers and talks all the time: never connected, and not a word of it to the caller or the recording."""
     voicemail = on.stage.phone("carrier-a", ring_ms=300, voice=Voice(MACHINE_HZ))
@@ -219,7 +219,7 @@ async def a_destination_that_must_press(on: Scene) -> None:
 DETECT = BOTH + "answering_machine_detection = true\n"
 
 
-@SCENES.add(DETECT, down=True)
+@SCENES.add(DETECT, down=True, long=True)
 async def a_machine_that_talks_on_and_on(on: Scene) -> None:
     """An inference, said so in the record; it is not asked, and the next step rings at once."""
     machine = on.phone("a")
@@ -265,7 +265,7 @@ async def a_person_who_says_hello(on: Scene) -> None:
     on.rang(caller)
 
 
-@SCENES.add(DETECT)
+@SCENES.add(DETECT, long=True)
 async def a_person_who_says_nothing(on: Scene) -> None:
     """Is asked too, after the four seconds that listening may take."""
     phone = on.phone("a", voice=Voice(keys=[Key("1", 6000)]))

@@ -178,7 +178,7 @@ async def test_paused_by_the_agents_key(stage: Stage, is_up: bool) -> None:
     wanted = seconds_of(pause["to"]) - seconds_of(pause["from"])
     [left] = talk.left.silences(least=1.0)
     [right] = talk.right.silences(least=1.0)
-    assert left.seconds == pytest.approx(wanted, abs=0.2)
+    assert left.seconds == pytest.approx(wanted, abs=0.1)
     # On the agent's side the keys are silence too: the tone stops while one is pressed.
     assert left.start - 0.6 < right.start <= left.start + 0.05
     assert left.end - 0.05 <= right.end < left.end + 0.6

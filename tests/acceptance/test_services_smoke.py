@@ -275,7 +275,7 @@ async def test_a_caller_who_hangs_up_while_an_agent_is_asked(stage: Stage) -> No
 async def leave_message(stage: Stage) -> tuple[Caller, Record]:
     stage.phone("desk-1", Behaviour.BUSY)
     caller = await dial(stage, VOICEMAIL)
-    await caller.headset.until_heard(PROMPTS["leave_message"], least=0.9)
+    await caller.headset.until_heard(PROMPTS["leave_message"], least=0.9, since=0)
     await until_told(stage, caller, "w=message")
     # What is recorded is seen in the spool; the caller speaks all the time.
     await until_left(stage, caller, 2.0)
@@ -297,7 +297,7 @@ async def test_a_message(stage: Stage) -> None:
 async def test_a_message_of_one_who_just_hangs_up(stage: Stage) -> None:
     stage.phone("desk-1", Behaviour.BUSY)
     caller = await dial(stage, VOICEMAIL)
-    await caller.headset.until_heard(PROMPTS["leave_message"], least=0.9)
+    await caller.headset.until_heard(PROMPTS["leave_message"], least=0.9, since=0)
     await until_left(stage, caller, 2.0)
     record = await ended(stage, caller)
     assert record["outcome"] == "voicemail"
@@ -351,7 +351,7 @@ async def test_all_of_it_without_the_daemon(stage: Stage) -> None:
         talker.hang_up()
         stage.phone("desk-1", Behaviour.BUSY)
         speaker = await dial(stage, VOICEMAIL)
-        await speaker.headset.until_heard(PROMPTS["leave_message"], least=0.9)
+        await speaker.headset.until_heard(PROMPTS["leave_message"], least=0.9, since=0)
         await until_left(stage, speaker, 2.0)
         speaker.hang_up()
         stage.node.until_idle()

@@ -39,7 +39,7 @@ def is_a_miss(record: Record, outcome: str, cause: str | None = None) -> None:
 # -- waiting -----------------------------------------------------------------------------------------------------
 
 
-@SCENES.add('forward = ["{a}"]\nunanswered = "wait"\n')
+@SCENES.add('forward = ["{a}"]\nunanswered = "wait"\n', long=True)
 async def a_word_every_twenty_seconds(on: Scene) -> None:
     """Who was busy a moment ago is rung again after as long; music until then."""
     on.phone("a", Behaviour.BUSY, voice=None)
@@ -62,7 +62,9 @@ WAIT = 'forward = ["{a}"]\nring_seconds = 3\nunanswered = "wait"\n'
 
 
 @SCENES.add(
-    WAIT + 'reserve = ["{b}"]\nreserve_ring_seconds = 3\nwhisper = "@hint"\nrecording = "announce"\n', down=True
+    WAIT + 'reserve = ["{b}"]\nreserve_ring_seconds = 3\nwhisper = "@hint"\nrecording = "announce"\n',
+    down=True,
+    long=True,
 )
 async def taken_in_the_second_round(on: Scene) -> None:
     """All steps ring once more, with a word and music; whisper and recording are as in the first round."""
@@ -87,7 +89,7 @@ async def taken_in_the_second_round(on: Scene) -> None:
     assert set(on.told(talk.right, "a", "wait", "ring")) - {"other"} == {"a"}
 
 
-@SCENES.add(WAIT, down=True)
+@SCENES.add(WAIT, down=True, long=True)
 async def nobody_in_the_second_round(on: Scene) -> None:
     """Two rounds and no third."""
     on.phone("a", Behaviour.RING_FOR_EVER, voice=None)
@@ -135,7 +137,7 @@ async def a_call_back(on: Scene) -> None:
     assert events[-1]["data"]["cause"] == "callback"
 
 
-@SCENES.add(CALLBACK)
+@SCENES.add(CALLBACK, long=True)
 async def no_call_back(on: Scene) -> None:
     """Asked twice, then a plain end; here of a call that rang."""
     on.phone("a", Behaviour.DECLINE, voice=None)
@@ -261,7 +263,7 @@ async def an_empty_message(on: Scene) -> None:
     assert all(one.left.seconds < 1.2 for one in await sound.recorded(on.stage, caller.call_id))
 
 
-@SCENES.add(VOICEMAIL, down=True)
+@SCENES.add(VOICEMAIL, number=f'language = "{sound.SLOW_LANGUAGE}"', down=True)
 async def a_caller_who_hangs_up_in_the_notice(on: Scene) -> None:
     """Has not agreed: nothing is kept."""
     on.phone("a", Behaviour.BUSY, voice=None)
@@ -316,6 +318,7 @@ def played(make_node: NodeFactory, request: pytest.FixtureRequest) -> Iterator[P
         make_node,
         SCENES.routing(),
         *(*needed, "leave_message", "message_taken"),
+        slow=("leave_message",),
         phones=SCENES.phones(),
         files={"services.conf": shorter},
     ) as site:

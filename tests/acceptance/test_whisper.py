@@ -67,6 +67,7 @@ def whispered_for(phone: Callee, *hertz: int) -> float:
     f'forward = ["{{a}}"]\nwhisper = {{ ru = "{ALL}", en = "Call {{source}}" }}',
     number='source = "radio-jazz"\ncampaign = "Spring"\nlabel = "лето"',
     down=True,
+    long=True,
 )
 async def first_and_repeat_caller(on: Scene) -> None:
     """All that is known, in the number's language; without the daemon nothing is known about the caller."""

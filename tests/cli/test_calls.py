@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC
 from pathlib import Path
 
 import pytest
 
-from gateway.cli import calls, output
+from gateway.cli import calls, output, recordtext
 from gateway.core.calls import Outcome
+from gateway.core.touches import Model
 from tests.cli.conftest import Operator
 
 
@@ -200,3 +202,55 @@ def test_csv_cells_are_no_formulas(value: output.Value, cell: str) -> None:
     file = io.StringIO()
     output.CsvLines(["x"], file).write([value])
     assert next(iter(csv.reader(file.getvalue().splitlines()[1:])), [""]) == [cell]
+
+
+# ---- Who called ----
+
+ATTRIBUTED = {
+    "method": "visitor",
+    "confidence": 0.92,
+    "source": "google-ads",
+    "medium": "cpc",
+    "campaign": "spring",
+    "term": "implants",
+    "visitor_id": "bbb38b7c-0000-4000-8000-000000000001",
+    "candidates": [
+        {"visitor_id": "bbb38b7c-0000-4000-8000-000000000001", "share": 0.92, "seconds_since_seen": 0.0},
+        {"visitor_id": "aaa38b7c-0000-4000-8000-000000000002", "share": 0.05, "seconds_since_seen": 720.0},
+    ],
+}
+
+
+def test_show_says_who_called_with_a_bar_for_each_candidate() -> None:
+    """R1, R48, N6: method, confidence, visitor, source, campaign, keyword, candidates."""
+    text = recordtext.render({"call_id": "c", "attribution": ATTRIBUTED}, UTC, state="closed")
+    assert "came by     visitor of the web site, 92 % sure, visitor bbb38b7c-0000-4000-8000-000000000001" in text
+    assert "campaign    spring\nkeyword     implants\n" in text
+    assert f"candidates  {'#' * 18}..  92.0 %  bbb38b7c…  on the site" in text
+    assert f"            #{'.' * 19}   5.0 %  aaa38b7c…  left 12 min before" in text
+    assert "  3.0 %  others, or nobody" in text
+
+
+def test_show_says_unknown() -> None:
+    """R48: unknown is an answer."""
+    text = recordtext.render({"call_id": "c", "attribution": {"method": "unknown"}}, UTC, state="closed")
+    assert "came by     unknown\n            Nobody was likely enough to be named." in text
+
+
+def test_credit_is_worked_out_by_the_model_that_is_asked_for(busy_day: Operator) -> None:
+    """R85, R88: for one call as text, for all as JSON; calls to static numbers go to their own source, if any."""
+    for one in busy_day("calls", "list", "--format", "json", "--model", "linear").json:
+        credit = one["credit"]
+        assert credit["model"] == "linear"
+        assert [part["source"] for part in credit["touches"]] == [one["attribution"]["source"]] * bool(
+            one["attribution"]["source"]
+        )
+    text = busy_day("calls", "show", one["call_id"], "--model", "first_touch").out
+    assert text.rstrip().endswith("by model first_touch")
+    assert "credit" not in busy_day("calls", "show", one["call_id"], "--format", "json").json
+
+
+def test_a_model_that_there_is_not(busy_day: Operator) -> None:
+    said = busy_day("calls", "list", "--model", "guess", code=2)
+    assert "there is no model 'guess'; they are first_touch, last_touch, last_non_direct, linear" in said.err
+    assert tuple(Model) == calls.MODELS

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import UTC, datetime
 
 import pytest
 
+from gateway import store
 from gateway.config import routingfile
 from gateway.core import routing
 from tests.cli.conftest import EXAMPLE, ROUTING, Operator
+from tests.services import clinic as sites
 
 
 @pytest.fixture
@@ -90,6 +94,38 @@ def test_mistakes(clinic: Operator, arguments: list[str], expected: str) -> None
 def test_odd_callers_are_routed_like_any_other(clinic: Operator, caller: str) -> None:
     """R49"""
     assert clinic("explain", "+74990000001", "--from", caller, "--format", "json").json["plan"]["route"] == "sales"
+
+
+async def _open_page(operator: Operator, tags: str) -> str:
+    """A visitor of the web site of `sites.ROUTING` is shown a number; the visitor's id."""
+    database = await store.Database.open(f"sqlite:///{operator.folder}/dialmark.db")
+    try:
+        page = await sites.Clinic(database, now_us=time.time_ns() // 1_000).open(url=f"{sites.PAGE}?{tags}")
+    finally:
+        await database.close()
+    assert page.visitor_id is not None
+    return page.visitor_id
+
+
+def test_a_number_of_a_pool(operator: Operator) -> None:
+    """R48, R91: who would be named now, and what the agent would be told of them."""
+    operator.apply(sites.ROUTING)
+    before = operator("explain", sites.FIRST).out
+    assert "pool number of pool moscow" in before
+    assert "no visitor is named (0 may have called)" in before
+    visitor = asyncio.run(_open_page(operator, "utm_source=google&utm_medium=cpc&utm_campaign=spring&utm_term=implant"))
+    text = operator("explain", sites.FIRST, "--from", "+79161234567").out
+    assert f"probably visitor {visitor} (" in text
+    assert "Google Ads, spring, implant" in text
+    assert "the agent is told: Google Ads spring implant" in text
+    document = operator("explain", sites.FIRST, "--format", "json").json
+    assert (document["pool"], document["plan"]["whisper"]) == ("moscow", "Google Ads spring implant")
+    assert document["attribution"]["visitor_id"] == visitor
+    printed = operator("explain", sites.PRINTED, "--format", "json").json
+    assert (printed["pool"], printed["attribution"], printed["source"]) == (None, None, "leaflet")
+    assert "overflow number of pool moscow" in operator("explain", sites.OVERFLOW).out
+    rows = {row["number"]: row["pool"] for row in operator("numbers", "list", "--format", "json").json}
+    assert rows == {sites.FIRST: "moscow", sites.SECOND_NUMBER: "moscow", sites.OVERFLOW: "moscow", sites.PRINTED: None}
 
 
 def test_numbers_with_their_calls(busy_day: Operator) -> None:

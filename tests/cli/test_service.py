@@ -71,6 +71,38 @@ def test_a_routing_is_read_with_the_operators_own_tables(operator: Operator) -> 
     operator("apply", operator.routing)
 
 
+def test_check_reads_a_routing_file_and_warns_of_what_is_hardly_meant(operator: Operator) -> None:
+    """R46: for cron and CI, without a database; `apply` says the same."""
+    rule = '[[source.visits]]\nutm = { medium = "bannner" }\n\n[[route]]'
+    operator.routing.write_text(ROUTING.replace("[[route]]", rule, 1))
+    line = operator.routing.read_text().splitlines().index('utm = { medium = "bannner" }') + 1
+    warning = f"{operator.routing}:{line}: warning: source.radio.visits[1].utm.medium: 'bannner' is no medium"
+    said = operator("check", "--routing", operator.routing)
+    assert said.lines[-1] == f"{operator.routing}: no errors, 1 warnings."
+    assert said.err.startswith(warning) and said.err.endswith("(did you mean 'banner'?)\n")
+    assert "has warnings" in operator("check", "--routing", operator.routing, "--strict", code=1).err
+    assert warning in operator("apply", operator.routing).err
+    operator.routing.write_text(ROUTING.replace("reserve", "reserf"))
+    assert "(did you mean 'reserve'?)" in operator("check", "--routing", operator.routing, code=1).err
+
+
+def test_a_rule_by_city_needs_somebody_who_knows_cities(operator: Operator) -> None:
+    """R94: a header counts only where a proxy is trusted."""
+    web = '[site.web]\nhosts = ["clinic.example"]\ntargets = ["+74950000001"]\n\n[[source]]'
+    rule = '[[display_rule]]\nkey = "m"\ncities = ["Moscow"]\nnumber = "+74990000001"\n'
+    operator.routing.write_text(ROUTING.replace("[[source]]", web, 1) + rule)
+    before = operator.config.read_text()
+    for settings, warned in (
+        ("", 1),
+        ('[web]\ncity_header = "X-City"\n', 1),
+        ('[web]\ncity_header = "X-City"\ntrusted_proxies = ["127.0.0.1/32"]\n', 0),
+        (f'[web]\nplaces_file = "{operator.routing}"\n', 0),
+    ):
+        operator.config.write_text(before + settings)
+        said = operator("check", "--routing", operator.routing)
+        assert said.lines[-1].endswith(f"{warned} warnings."), (settings, said.err)
+
+
 def test_effective_settings_hide_secrets(operator: Operator) -> None:
     text = operator.config.read_text().replace("secret_file", "# secret_file")
     operator.config.write_text(f'{text}\n[logging]\nlevel = "debug"\n'.replace("[ami]", '[ami]\nsecret = "hunter2"'))

@@ -17,6 +17,7 @@ from gateway.store import calls as stored_calls
 from gateway.store import outbox
 from tests import journals
 from tests.cli.conftest import Operator
+from tests.services import clinic
 
 
 def _change(operator: Operator, work: Callable[[store.Transaction], Awaitable[None]]) -> None:
@@ -96,6 +97,31 @@ def test_missing_records_are_found_and_replayed(operator: Operator) -> None:
     assert operator("calls", "list", "--format", "json").json == before
     assert "0 new, 0 changed, 3 same" in operator("replay", "--write").out
     assert lost.exists()
+
+
+def test_a_replayed_record_names_the_visitor_as_before(operator: Operator) -> None:
+    """R48, N4: leases are kept, so that a record made anew from the journal says who it was; `verify` misses none."""
+    journal = "answered_caller_ends"
+    operator.apply(clinic.ROUTING)
+
+    async def open_page() -> str | None:
+        database = await store.Database.open(f"sqlite:///{operator.folder}/dialmark.db")
+        try:
+            site = clinic.Clinic(database, now_us=journals.rows(journal)[0].at_us - 30 * clinic.SECOND)
+            return (await site.open()).visitor_id
+        finally:
+            await database.close()
+
+    visitor = asyncio.run(open_page())
+    operator.write_journal(journal)
+    operator.track()
+    (before,) = operator("calls", "list", "--format", "json").json
+    assert before["attribution"]["visitor_id"] == visitor is not None
+    assert "0 new, 0 changed, 1 same" in operator("replay", operator.journal).out
+    _forget_one(operator, before["call_id"])
+    operator("replay", operator.journal, "--write")
+    assert operator("calls", "list", "--format", "json").json == [before]
+    operator("verify")
 
 
 def _forget_one(operator: Operator, call_id: str) -> None:

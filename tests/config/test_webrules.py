@@ -117,6 +117,8 @@ def test_the_site_and_its_pages() -> None:
     assert [site.serves(host) for host in ("clinic.example", "WWW.clinic.example", "shop.clinic.example")] == [
         *(True, True, False)
     ]
+    paged = changed("[site.web]", '[site.web]\npages = ["https://www.clinic.example/a?b=1"]')
+    assert routingfile.parse(paged, 1).web.sites["clinic"].pages == ("https://www.clinic.example/a?b=1",)
     named = changed('hosts = ["clinic', 'targets = { "+78005550000" = ["8-800-CLINICS"] }\nhosts = ["clinic')
     assert routingfile.parse(named, 1).web.sites["clinic"].targets == {"+78005550000": ("8-800-CLINICS",)}
 
@@ -140,6 +142,15 @@ def test_the_site_and_its_pages() -> None:
         ('["+73430000101"]', '["+74990000102"]', "pool.ural.numbers", "stands in pool moscow already"),
         ('["+73430000101"]', '["+74990000001"]', "pool.ural.numbers", "is also a [[tracking_number]]"),
         ('["+73430000101"]', '["+74990000000"]', "pool.ural.numbers", "own number of site clinic"),
+        (
+            "[site.web]",
+            '[site.web]\ntargets = ["+73430000101"]',
+            "pool.ural.numbers",
+            "stands on the pages of site clinic",
+        ),
+        ('pool = "moscow"', 'pool = "moscow"\ntarget = "+74990000001"', "display_rule.paid.target", "(+74990000000)"),
+        ("[site.web]", '[site.web]\npages = ["/a"]', "site.clinic.web.pages", "must be whole addresses"),
+        ("[site.web]", '[site.web]\npages = ["https://clinik.example/"]', "site.clinic.web.pages", "(clinic.example)"),
         ('["+73430000101"]', "[]", "pool.ural.numbers", "a pool needs numbers"),
         ('"+74990000199"', '"+74990000101"', "pool.moscow.overflow", "stands in this pool already"),
         ("freeze_soft = true", 'freeze = "auto"', "pool.ural.freeze_seconds", "says nothing"),

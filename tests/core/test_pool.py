@@ -179,6 +179,15 @@ def test_a_number_is_not_reissued_while_a_call_is_up_or_fresh() -> None:
     assert granted(list(slots), "boris", 9_120).how is How.ISSUED
 
 
+def test_a_number_that_comes_back_to_its_visitor_keeps_its_call() -> None:
+    """Else it went to somebody else once that visit's freeze is over, with the call still up."""
+    slots = numbers(1)
+    granted(slots, "anna", 0)
+    slots[0] = pool.with_calls(slots[0], 1, after(10), HARD)
+    assert granted(slots, "anna", 1_000).how is How.RETURNED
+    assert refused(slots, "boris", 9_000) == Exhausted(1, 0, 0, called=1)
+
+
 def test_calls_read_twice_change_nothing() -> None:
     slot = pool.with_calls(numbers(1)[0], 0, NOW, HARD)
     assert pool.with_calls(slot, 0, NOW, HARD) is slot
@@ -412,6 +421,11 @@ class TwoProcesses(RuleBasedStateMachine):
             for seen in self.seen.values():
                 if (seen.number, seen.lease_id) == (number, back.lease_id) and seen.living_until_us > stopped:
                     seen.living_until_us = back.living_until_us
+
+    @invariant()
+    def a_call_that_is_up_is_known(self) -> None:
+        rows = [self.store.rows[number] for number in getattr(self, "calls_up", ())]
+        assert all(row.call_until_us == pool.ALWAYS_US for row in rows)
 
     @invariant()
     def no_number_has_two_living_visitors(self) -> None:

@@ -63,6 +63,16 @@ def test_ids_stay_the_same() -> None:
     assert len(ids) == 4
 
 
+def test_a_part_begins_as_long_after_the_one_before_as_the_journals_pause_took() -> None:
+    """R42: with silent parts between them too; not known of a pause without an end, or one the journal lacks."""
+    pauses = [(2_000, 3_500), (5_000, 5_250), (9_000, None)]
+    assert recording.resumed_us(2_100, 1, 2, pauses) == 3_600
+    assert recording.resumed_us(2_100, 1, 3, pauses) == 5_350
+    assert recording.resumed_us(9_000, 3, 4, pauses) is None
+    assert recording.resumed_us(9_000, 3, 5, pauses) is None
+    assert recording.resumed_us(9_000, 1, 2, []) is None
+
+
 def test_leads_and_gaps() -> None:
     assert recording.leads(16_000, 15_704, 8_000) == (0, 296)
     assert recording.leads(15_960, 16_000, 8_000) == (40, 0)

@@ -78,6 +78,7 @@ def test_an_answered_call() -> None:
     assert made["state"] == "closed"
     found = made["attribution"]
     assert isinstance(found, dict)
+    assert (found["campaign_type"], found["cost_line"]) == ("offline", "radio-jazz")
     assert {key: found[key] for key in ("method", "confidence", "source", "parent_source", "medium", "campaign")} == {
         "method": "static_number",
         "confidence": 1.0,

@@ -127,6 +127,8 @@ def test_a_named_visitor_is_attributed_to_their_touch() -> None:
         source="google-ads",
         source_name="Google Ads",
         parent_source="google",
+        campaign_type="click",
+        cost_line="google-ads",
         channel="search",
         medium="cpc",
         campaign="spring",

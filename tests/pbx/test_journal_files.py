@@ -253,9 +253,46 @@ async def test_rotates_and_archives(live: Path, archive: Path) -> None:
 
     (kept,) = journalfiles.archived(archive)
     assert kept.path == made
-    rows = [item.row for item in journalfiles.read_whole(kept) if isinstance(item, journal.Line)]
+    rows = [item.row for item in journalfiles.read_whole(kept.path) if isinstance(item, journal.Line)]
     assert [number_of(row) for row in rows] == list(range(20))
     assert [file.path for file in journalfiles.everything(live.parent, archive)] == [made, live]
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_everything_is_read_once_while_files_move(live: Path, archive: Path, is_archived: bool) -> None:
+    """N1: the live file is rotated, or a rotated one archived, after it was listed and before it is read."""
+    write(live.with_name("dialmark.csv.1"), range(3))
+    write(live, range(3, 6))
+    lists = 0
+
+    def files() -> list[journalfiles.JournalFile]:
+        nonlocal lists
+        lists += 1
+        found = journalfiles.everything(live.parent, archive)
+        if lists == 1 and is_archived:
+            archive.mkdir()
+            with gzip.open(
+                archive / f"journal-{found[0].first_row_us:016d}-{found[0].fingerprint}.csv.gz", "wb"
+            ) as kept:
+                kept.write(content_of(found[0].path))
+            delete(found[0].path)
+        elif lists == 1:
+            renamed(live, "dialmark.csv.2")
+            write(live, range(6, 8))
+        return found
+
+    lines = [line for _, line in journalfiles.read_everything(files)]
+    rows = [number_of(line.row) for line in lines if isinstance(line, journal.Line)]
+    assert rows == list(range(6 if is_archived else 8))
+    assert lists == 2
+
+
+def test_a_file_that_is_never_where_it_was_listed_is_given_up(live: Path) -> None:
+    write(live, range(3))
+    found = journalfiles.everything(live.parent, None)
+    delete(live)
+    with pytest.raises(OSError, match="again and again"):
+        list(journalfiles.read_everything(lambda: found))
 
 
 async def test_archives_nothing_that_was_not_read(live: Path, archive: Path) -> None:

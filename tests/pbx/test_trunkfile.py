@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -217,13 +218,19 @@ async def test_a_hostile_caller_number_becomes_digits_or_nothing(
     """R49."""
     node = real_node(make_node, book.DidSource.RURI)
     rig = rig_of(node)
+
+    def arrived() -> list[tuple[str, str]]:
+        log = (node.log / "messages.log").read_text(errors="replace")
+        return re.findall(r"ARRIVED did=(.*?) cid=(.*?) end", log)
+
+    before = len(arrived())
     caller = await rig.dial(
         "74990000001", from_header=f"<sip:{raw}@carrier.invalid>" if raw else "<sip:carrier.invalid>"
     )
     await caller.final()
     caller.close()
-    log = (node.log / "messages.log").read_text(errors="replace")
-    (did, cid) = re.findall(r"ARRIVED did=(.*?) cid=(.*?) end", log)[-1]
+    await asyncio.to_thread(processes.wait_until, lambda: len(arrived()) > before, 10, "the call in Asterisk's log")
+    (did, cid) = arrived()[-1]
     assert did == "74990000001"
     assert re.fullmatch(r"[0-9]{0,24}", cid)
 
@@ -279,7 +286,14 @@ async def test_the_number_is_read_where_the_carrier_writes_it(
 ) -> None:
     """A header without a number is still a call: 000 takes it to the site's default destination."""
     node = real_node(make_node, source)
+
+    def arrived() -> list[tuple[str, str]]:
+        log = (node.log / "messages.log").read_text(errors="replace")
+        return re.findall(r"ARRIVED did=(.*?) cid=(.*?) end", log)
+
+    before = len(arrived())
     caller = await rig_of(node).dial(request_user, headers=headers)
     assert await caller.final() == 486
-    log = (node.log / "messages.log").read_text(errors="replace")
-    assert re.findall(r"ARRIVED did=(.*?) cid=(.*?) end", log)[-1] == (did, "79161234567")
+    # Asterisk answers before a thread of its own writes the log.
+    await asyncio.to_thread(processes.wait_until, lambda: len(arrived()) > before, 5, "the log of the call")
+    assert arrived()[before:] == [(did, "79161234567")]

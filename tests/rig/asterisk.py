@@ -52,6 +52,20 @@ def installation() -> Installation:
     return Installation(tuple(found["program"].split()), Path(found["modules"]), Path(found["data"]), found["version"])
 
 
+@functools.cache
+def _music(is_steady: bool) -> dict[Path, bytes]:
+    """What is heard while waiting, by file below the data folder. Made once, for all nodes."""
+    program = ROOT / "scripts/lib/ring_tone.py"
+    with tempfile.TemporaryDirectory() as made:
+        ring = Path(made) / "dialmark" / "ring"
+        subprocess.run([sys.executable, program, ring], check=True)
+        if is_steady:
+            for file in ring.iterdir():
+                file.unlink()
+            subprocess.run([sys.executable, program, "--steady", str(RING_HZ), ring / "ring.ulaw"], check=True)
+        return {file.relative_to(made): file.read_bytes() for file in Path(made).rglob("*") if file.is_file()}
+
+
 def new_folder(name: str = "node") -> Path:
     """A folder that the unprivileged user can reach; pytest's ``tmp_path`` is closed to all but its owner."""
     folder = Path(tempfile.mkdtemp(prefix=f"dialmark-{name}-"))
@@ -367,12 +381,10 @@ class AsteriskNode:
             if entry.name != "sounds" and not link.exists():
                 link.symlink_to(entry)
         self._link_sounds()
-        ring, program = self.data / "dialmark" / "ring", ROOT / "scripts/lib/ring_tone.py"
-        subprocess.run([sys.executable, program, ring], check=True)
-        if self._steady_ring:
-            for file in ring.iterdir():
-                file.unlink()
-            subprocess.run([sys.executable, program, "--steady", str(RING_HZ), ring / "ring.ulaw"], check=True)
+        for place, sound in _music(self._steady_ring).items():
+            file = self.data / place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(sound)
 
     def _link_sounds(self) -> None:
         """Prompts by language. Debian's ``en`` is a link into its alternatives, which points nowhere in a root tree."""

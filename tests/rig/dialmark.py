@@ -12,13 +12,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 import wave
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from tests.rig import ports, processes, tones
+from tests.rig import ports, preloaded, processes, tones
 from tests.rig.asterisk import ROOT, AsteriskNode
 from tests.rig.ports import Address
 
@@ -54,24 +55,37 @@ class Daemon:
         settings: keys by section that win over what the rig sets: ``{"journal": {"rotate_bytes": 65536}}``.
         name: of the node in records.
         records: it has a key ring, so that calls can be recorded, from ``node.recordings`` into ``vault``.
+        process: ends the names of its files, so that a second process runs beside the first on the same database.
+        roles: of ``dialmark run``; all of them if "".
     """
 
+    interpreter: ClassVar[preloaded.Interpreter | None] = None
+    """Forks daemon and commands; ``None``: each begins a Python of its own, as on a site."""
+
     def __init__(
-        self, node: AsteriskNode, settings: Settings | None = None, *, name: str = "rig", records: bool = False
+        self,
+        node: AsteriskNode,
+        settings: Settings | None = None,
+        *,
+        name: str = "rig",
+        records: bool = False,
+        process: str = "",
+        roles: str = "",
     ) -> None:
         self.node = node
         self.name = name
         self.admin = Address("127.0.0.1", ports.free_port())
         self.public = Address("127.0.0.1", ports.free_port())
-        self.config = node.folder / "dialmark.toml"
+        self.roles = roles
+        self.config = node.folder / f"dialmark{process}.toml"
         self.state = node.folder / "state"
         self.database = self.state / "dialmark.db"
         self.vault = self.state / "vault"
         self.ring_file = self.state / "vault.keys"
         self.own_prompts = self.state / "prompts"
-        self.log_file = node.folder / "daemon.log"
+        self.log_file = node.folder / f"daemon{process}.log"
         self._settings: dict[str, dict[str, Value]] = self._own_settings()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | preloaded.Process | None = None
         self.state.mkdir(mode=0o750, exist_ok=True)
         if records:
             self.write_ring(new_ring_line("rig-1") + " current")
@@ -140,9 +154,13 @@ class Daemon:
         """Return at once; :meth:`until_ready` waits."""
         if self._process is not None:
             raise RuntimeError("already running")
+        run = ("run", *(("--roles", self.roles) if self.roles else ()))
         with self.log_file.open("ab") as log:
+            if self.interpreter is not None:
+                self._process = self.interpreter.start(self._arguments(*run), self._environment(), log, log)
+                return
             self._process = subprocess.Popen(
-                processes.guarded(self._command("run")),
+                processes.guarded(self._command(*run)),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -229,9 +247,7 @@ class Daemon:
         Raises:
             CommandFailed: it ended with another code than 0.
         """
-        done = subprocess.run(
-            self._command(*arguments), env=self._environment(), capture_output=True, text=True, check=False
-        )
+        done = self._done(*arguments)
         if done.returncode != 0:
             raise CommandFailed(arguments, done)
         return done.stdout
@@ -282,8 +298,24 @@ class Daemon:
             found = json.loads(failed.output)
         return found
 
+    def _done(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        if self.interpreter is None:
+            command = self._command(*arguments)
+            return subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            words = self._arguments(*arguments)
+            code = self.interpreter.start(words, self._environment(), output, errors).wait()
+            said = []
+            for file in (output, errors):
+                file.seek(0)
+                said.append(file.read().decode())
+        return subprocess.CompletedProcess(words, code, said[0], said[1])
+
+    def _arguments(self, *arguments: str) -> list[str]:
+        return ["--config", str(self.config), *arguments]
+
     def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "gateway", "--config", str(self.config), *arguments]
+        return [sys.executable, "-m", "gateway", *self._arguments(*arguments)]
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DIALMARK_")}

@@ -13,10 +13,12 @@ hearing are a process of its own, :mod:`tests.rig.voicebox`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
@@ -31,6 +33,10 @@ from tests.rig.voicebox import EVENT_TYPE, HEARD, PAYLOAD_TYPES
 PROGRAM = Path(__file__).with_name("voicebox.py")
 JITTER_SECONDS = 0.06
 """A packet so late still joins the one before, as in any phone; later than that there was silence."""
+GAP_SECONDS = 0.1
+"""So late a packet may be without a wait beginning anew: what was heard is measured afterwards."""
+LOOK_BACK_SECONDS = GAP_SECONDS + 0.1
+"""More than a window, so that nothing is missed between two looks."""
 _CODECS = {payload_type: name for name, payload_type in PAYLOAD_TYPES.items()}
 _RTPMAPS = {"ulaw": "0 PCMU/8000", "alaw": "8 PCMA/8000"}
 
@@ -85,8 +91,13 @@ class Headset:
         self.voice = voice
         self._heard = folder / "heard.rtp"
         self._deeds = folder / "voice.jsonl"
+        self._taking = threading.Lock()
+        self._taken = 0
+        self._playing: array[int] = array("h")
+        self._start = 0.0
+        self._keys_heard = 0
         wire, self.media = _bound(host)
-        arguments = [sys.executable, "-I", str(PROGRAM), "--wire", str(wire.fileno()), "--folder", str(folder)]
+        arguments = [sys.executable, "-I", "-S", str(PROGRAM), "--wire", str(wire.fileno()), "--folder", str(folder)]
         arguments += ["--codec", voice.codec, "--hertz", str(voice.hertz or 0)]
         arguments += ["--trace", str(trace)] if trace else []
         arguments += [part for key in voice.keys for part in ("--key", f"{key.digits}@{key.after_ms / 1000}")]
@@ -162,16 +173,19 @@ class Headset:
 
         An empty track when nothing was.
         """
-        return _played(self._packets())
+        with self._taking:
+            self._take()
+            return Track(self._playing[:], self._start)
 
     def latest(self, seconds: float) -> Track:
         """The end of it: about as much as was heard in so many seconds up to the last packet."""
-        packets = self._packets()
-        return _played([one for one in packets if one[0] > packets[-1][0] - seconds])
+        heard = self.heard()
+        return heard.part(heard.end - seconds, heard.end)
 
     def keys_heard(self) -> int:
         """How many packets of key presses arrived: none should ever reach the other side of a call."""
-        return sum(payload_type == EVENT_TYPE for _, payload_type, _ in self._packets())
+        self.heard()
+        return self._keys_heard
 
     async def until(self, fulfilled: Callable[[Track], bool], seconds: float = 10.0) -> Track:
         """Return when this holds for all that was heard so far, which is given back.
@@ -185,19 +199,25 @@ class Headset:
                     return heard
                 await asyncio.sleep(0.05)
 
-    async def until_heard(self, *hertz: int, seconds: float = 10.0, least: float = 0.1) -> float:
+    async def until_heard(
+        self, *hertz: int, seconds: float = 10.0, least: float = 0.1, since: float | None = None
+    ) -> float:
         """Return when one of these tones is heard for ``least`` seconds from now on: the moment it began.
+
+        ``since=0`` for the whole of a prompt that may have begun before we come to listen, on a busy machine.
 
         Raises:
             TimeoutError: it was not within ``seconds``.
         """
-        since = time.time()
-        heard = await self.until(
-            lambda heard: heard.part(since, heard.end).first(*hertz, least=least) is not None, seconds
-        )
-        found = heard.part(since, heard.end).first(*hertz, least=least)
-        assert found is not None
-        return found
+        since = time.time() if since is None else since
+        async with asyncio.timeout(seconds):
+            while True:
+                heard = self.heard()
+                if found := heard.part(since, heard.end).stretches(*hertz, join=GAP_SECONDS, least=least):
+                    return found[0].start
+                # What was looked at holds no more than a beginning of it.
+                since = max(since, heard.end - least - LOOK_BACK_SECONDS)
+                await asyncio.sleep(0.05)
 
     async def until_talk(self, hertz: int, seconds: float, within: float = 30.0) -> Track:
         """Return when the voice with this tone has been heard over so many seconds from now on: all heard so far.
@@ -205,37 +225,41 @@ class Headset:
         Raises:
             TimeoutError: it was not ``within`` so many seconds.
         """
-        since = time.time()
+        since, began = time.time(), None
+        async with asyncio.timeout(within):
+            while True:
+                heard = self.heard()
+                voice = heard.part(since, heard.end).voice(hertz)
+                if voice:
+                    began = voice[0].start if began is None else began
+                    if voice[-1].end - began >= seconds:
+                        return heard
+                since = max(since, heard.end - LOOK_BACK_SECONDS)
+                await asyncio.sleep(0.05)
 
-        def has_talked(heard: Track) -> bool:
-            voice = heard.part(since, heard.end).voice(hertz)
-            return bool(voice) and voice[-1].end - voice[0].start >= seconds
+    def _take(self) -> None:
+        """Play what has come since."""
+        with contextlib.suppress(FileNotFoundError), self._heard.open("rb") as file:
+            file.seek(self._taken)
+            data = file.read()
+            place = 0
+            while place + HEARD.size <= len(data):
+                at, payload_type, _, _, _, length = HEARD.unpack_from(data, place)
+                if place + HEARD.size + length > len(data):
+                    break
+                place += HEARD.size + length
+                self._play(at, payload_type, data[place - length : place])
+            self._taken += place
 
-        return await self.until(has_talked, within)
-
-    def _packets(self) -> list[tuple[float, int, bytes]]:
-        data = self._heard.read_bytes() if self._heard.exists() else b""
-        found, place = [], 0
-        while place + HEARD.size <= len(data):
-            at, payload_type, _, _, _, length = HEARD.unpack_from(data, place)
-            place += HEARD.size + length
-            if place <= len(data):
-                found.append((at, payload_type, data[place - length : place]))
-        return found
-
-
-def _played(packets: Sequence[tuple[float, int, bytes]]) -> Track:
-    playing: array[int] = array("h")
-    start = 0.0
-    for at, payload_type, payload in packets:
+    def _play(self, at: float, payload_type: int, payload: bytes) -> None:
+        self._keys_heard += payload_type == EVENT_TYPE
         if payload_type not in _CODECS:
-            continue
-        start = start or at
-        gap = at - start - len(playing) / tones.RATE
+            return
+        self._start = self._start or at
+        gap = at - self._start - len(self._playing) / tones.RATE
         if gap > JITTER_SECONDS:
-            playing.extend(array("h", bytes(2 * round(gap * tones.RATE))))
-        playing.extend(tones.linear(payload, _CODECS[payload_type]))
-    return Track(playing, start)
+            self._playing.extend(array("h", bytes(2 * round(gap * tones.RATE))))
+        self._playing.extend(tones.linear(payload, _CODECS[payload_type]))
 
 
 def _bound(host: str) -> tuple[socket.socket, Address]:

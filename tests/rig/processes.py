@@ -9,9 +9,20 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 # Free in Debian's and systemd's tables of users; Asterisk needs no entry in /etc/passwd.
 UNPRIVILEGED_ID = 64001
+
+
+class Process(Protocol):
+    """A child, as `subprocess.Popen` shows it."""
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
 
 
 def guarded(argv: Sequence[str]) -> list[str]:
@@ -53,7 +64,7 @@ def _state(task: Path) -> str:
     return (task / "stat").read_text().rpartition(") ")[2][:1]
 
 
-def stop(process: subprocess.Popen[bytes], seconds: float = 5.0) -> None:
+def stop(process: Process, seconds: float = 5.0) -> None:
     """SIGTERM, then SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()

@@ -6,6 +6,7 @@ everything it finds can be compared with times in the journal.
 
 from __future__ import annotations
 
+import cmath
 import functools
 import math
 import operator
@@ -24,6 +25,8 @@ STEP, WINDOW = 80, 160
 """Samples from one look to the next, and samples looked at."""
 QUIET = 100
 """Root mean square of 16-bit samples, up to which it is silence: 50 dB below full scale."""
+SILENT = WINDOW * QUIET**2
+"""The energy of a window that is silent."""
 IS_THE_TONE = 0.5
 """A tone is there while it has so much of the window's energy: at its very edge it has half."""
 
@@ -69,6 +72,7 @@ class Track:
     def __init__(self, samples: array[int], start: float = 0.0) -> None:
         self.samples = samples
         self.start = start
+        self._known: dict[int, list[float]] = {}
 
     @property
     def seconds(self) -> float:
@@ -91,11 +95,11 @@ class Track:
 
     def share(self, *hertz: int) -> float:
         """How much of all energy is in these tones, 0 to 1; looked at window by window, since phases change."""
-        total = inside = 0.0
-        for frame in self._frames():
-            energy = sum(map(operator.mul, frame, frame))
-            total += energy
-            inside += energy * min(1.0, sum(_share(frame, energy, one) for one in hertz))
+        total = sum(self._energies)
+        inside = sum(
+            energy * min(1.0, sum(shares))
+            for energy, *shares in zip(self._energies, *map(self._shares, hertz), strict=True)
+        )
         return inside / total if total else 0.0
 
     # -- when ----------------------------------------------------------------------------------------------------
@@ -103,15 +107,19 @@ class Track:
     def stretches(self, *hertz: int, join: float = 0.03, least: float = 0.03) -> list[Stretch]:
         """When any of these tones is there. Gaps up to ``join`` seconds are overlooked, then what is shorter than
         ``least``."""
-        return self._when([_has_one(frame, hertz) for frame in self._frames()], join, least)
+        shares = zip(*map(self._shares, hertz), strict=True)
+        has_one = [
+            energy > SILENT and sum(parts) >= IS_THE_TONE for energy, parts in zip(self._energies, shares, strict=True)
+        ]
+        return self._when(has_one, join, least)
 
     def sounds(self, *, join: float = 0.0, least: float = 0.0) -> list[Stretch]:
         """When it is not silent."""
-        return self._when([_rms(frame) > QUIET for frame in self._frames()], join, least)
+        return self._when([energy > SILENT for energy in self._energies], join, least)
 
     def silences(self, least: float = 0.05) -> list[Stretch]:
         """When it is silent, for ``least`` seconds or more."""
-        return self._when([_rms(frame) <= QUIET for frame in self._frames()], 0.0, least)
+        return self._when([energy <= SILENT for energy in self._energies], 0.0, least)
 
     def longest_silence(self, start: float | None = None, end: float | None = None) -> float:
         """Milliseconds between these two moments, where "before the first sample" is silent too."""
@@ -145,10 +153,8 @@ class Track:
 
         ``{"ring": RING_HZ, "agent": voice_of(1000)}``. What is shorter than ``least`` seconds is left out.
         """
-        tones = {name: (one,) if isinstance(one, int) else tuple(one) for name, one in names.items()}
         told: list[Sound] = []
-        for number, frame in enumerate(self._frames()):
-            name = _name(frame, tones)
+        for number, name in enumerate(self._names(names)):
             at = self._moment(number)
             if told and told[-1].name == name:
                 told[-1] = told[-1]._replace(end=at + STEP / RATE)
@@ -164,16 +170,60 @@ class Track:
 
     # -- inner ---------------------------------------------------------------------------------------------------
 
-    def _frames(self) -> list[array[int]]:
+    @functools.cached_property
+    def _steps(self) -> list[array[int]]:
+        """A window is two of them. Each is looked at once, though it is in two windows."""
         samples = self.samples
-        return [samples[at : at + WINDOW] for at in range(0, len(samples) - WINDOW + 1, STEP)]
+        return [samples[at : at + STEP] for at in range(0, len(samples) - STEP + 1, STEP)]
+
+    @functools.cached_property
+    def _energies(self) -> list[int]:
+        """Of each window."""
+        return list(map(operator.add, self._of_steps, self._of_steps[1:]))
+
+    @functools.cached_property
+    def _of_steps(self) -> list[int]:
+        return [sum(map(operator.mul, step, step)) for step in self._steps]
+
+    def _shares(self, hertz: int) -> list[float]:
+        """How much of each window's energy is in this tone."""
+        if hertz not in self._known:
+            cosine, sine = _waves(hertz)
+            # The same wave goes on in a window's second half: by so much further.
+            turned = cmath.exp(2j * math.pi * hertz * STEP / RATE)
+            found = [
+                complex(sum(map(operator.mul, step, cosine)), sum(map(operator.mul, step, sine))) if energy else 0j
+                for step, energy in zip(self._steps, self._of_steps, strict=True)
+            ]
+            self._known[hertz] = [
+                2 * abs(one + turned * other) ** 2 / (WINDOW * energy) if energy else 0.0
+                for one, other, energy in zip(found, found[1:], self._energies, strict=False)
+            ]
+        return self._known[hertz]
+
+    def _names(self, names: Mapping[str, int | Iterable[int]]) -> list[str]:
+        """What each window is called, of these."""
+        shares: list[list[float]] = []
+        for one in names.values():
+            tones = map(self._shares, (one,) if isinstance(one, int) else one)
+            shares.append([sum(parts) for parts in zip(*tones, strict=True)])
+        keys = list(names)
+        told = []
+        for number, energy in enumerate(self._energies):
+            most = max((one[number] for one in shares), default=0.0)
+            if energy <= SILENT:
+                told.append("silence")
+            elif most < IS_THE_TONE:
+                told.append("other")
+            else:
+                told.append(next(key for key, one in zip(keys, shares, strict=True) if one[number] == most))
+        return told
 
     def _onset(self, near: float, hertz: int) -> float:
         """When the tone begins, to a millisecond: the moment around which it has half of the window."""
         middle = round((near - self.start) * RATE)
         for at in range(max(middle - WINDOW, 0), middle + WINDOW // 2, RATE // 1000):
-            frame = self.samples[at : at + WINDOW]
-            if len(frame) == WINDOW and _has_one(frame, (hertz,)):
+            if Track(self.samples[at : at + WINDOW]).stretches(hertz, least=0.0):
                 return self.start + (at + WINDOW / 2) / RATE
         return near
 
@@ -266,27 +316,5 @@ def _rms(samples: array[int]) -> float:
 
 @functools.cache
 def _waves(hertz: int) -> tuple[list[float], list[float]]:
-    angles = [2 * math.pi * hertz * at / RATE for at in range(WINDOW)]
+    angles = [2 * math.pi * hertz * at / RATE for at in range(STEP)]
     return [math.cos(angle) for angle in angles], [math.sin(angle) for angle in angles]
-
-
-def _share(frame: array[int], energy: float, hertz: int) -> float:
-    cosine, sine = _waves(hertz)
-    power = sum(map(operator.mul, frame, cosine)) ** 2 + sum(map(operator.mul, frame, sine)) ** 2
-    return 2 * power / (WINDOW * energy) if energy else 0.0
-
-
-def _has_one(frame: array[int], hertz: Iterable[int]) -> bool:
-    energy = sum(map(operator.mul, frame, frame))
-    if energy <= WINDOW * QUIET**2:
-        return False
-    return sum(_share(frame, energy, one) for one in hertz) >= IS_THE_TONE
-
-
-def _name(frame: array[int], tones: Mapping[str, tuple[int, ...]]) -> str:
-    if _rms(frame) <= QUIET:
-        return "silence"
-    energy = sum(map(operator.mul, frame, frame))
-    shares = {name: sum(_share(frame, energy, one) for one in hertz) for name, hertz in tones.items()}
-    best = max(shares, key=shares.__getitem__, default="other")
-    return best if shares.get(best, 0.0) >= IS_THE_TONE else "other"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -33,6 +34,7 @@ EVENT_TYPE, PAYLOAD_TYPES = 101, {"ulaw": 0, "alaw": 8}
 HEARD = struct.Struct("<dBBHIH")
 """Before each payload heard: seconds since the epoch, payload type, 0, sequence, timestamp, length of the payload."""
 SO_TIMESTAMPNS = 35
+IN_MODIFY = 2
 
 _DIGITS = "0123456789*#ABCD"
 _MESSAGE = re.compile(
@@ -43,6 +45,11 @@ _MESSAGE = re.compile(
 def mark_lasts(second: int) -> float:
     """Seconds for which a mark lasts that begins at this full second."""
     return LONG_MARK_SECONDS if second % LONG_MARK_EVERY == 0 else MARK_SECONDS
+
+
+def _is_marked(at: float) -> bool:
+    second, within = divmod(at, 1)
+    return within < mark_lasts(int(second))
 
 
 def ulaw(sample: int) -> int:
@@ -68,20 +75,26 @@ class Mouth:
         self._wire = wire
         self._log = log
         self._hertz = hertz
-        self._encode = {"ulaw": ulaw, "alaw": alaw}[codec]
+        encode = {"ulaw": ulaw, "alaw": alaw}[codec]
+        self._turn = bytes(
+            encode(round(AMPLITUDE * math.sin(2 * math.pi * step / RATE))) for step in range(RATE if hertz else 0)
+        )
+        """One turn of the sine, in steps of which a tone of so many hertz takes as many for each sample."""
+        self._silence = bytes([encode(0)]) * PACKET_SAMPLES
         self._type = PAYLOAD_TYPES[codec]
         self._keys = keys
         self._pending: list[tuple[float, str]] = []
         self._packets: deque[tuple[str, bytes, int]] = deque()
         self._sequence, self._stamp = int.from_bytes(os.urandom(2), "big") // 2, 0
-        self._phase = 0.0
+        self._phase = 0
         self.peer: tuple[str, int] | None = None
         self.is_muted = self.is_hushed = False
         self.due: float | None = None
         """When the next packet goes out, seconds since the epoch; ``None`` while no call is up."""
 
     def answered(self, at: float) -> None:
-        self.due = max(at, time.time() - 0.1)
+        # Not what should have been said by now: sent all at once it would lie off the clock for the whole call.
+        self.due = max(at, time.time() - PACKET_SECONDS)
         self.is_muted = False
         self._pending = sorted((at + seconds, digits) for digits, seconds in self._keys)
         self._packets.clear()
@@ -112,26 +125,29 @@ class Mouth:
 
     def _packet(self, at: float) -> None:
         begins, event, number = self._packets.popleft() if self._packets else ("", b"", 0)
-        samples = self._samples(at)
+        sound = self._sound(at) if self._hertz else b""
         if event:
             if number == 1:
                 self._log.write(at, "pressed", begins)
                 self._event_stamp = self._stamp
             self._send(EVENT_TYPE, event, self._event_stamp, is_first=number == 1)
-        elif not self.is_muted and self._hertz:
-            said = [0] * PACKET_SAMPLES if self.is_hushed else samples
-            self._send(self._type, bytes(map(self._encode, said)), self._stamp)
+        elif sound and not self.is_muted:
+            self._send(self._type, self._silence if self.is_hushed else sound, self._stamp)
         self._stamp += PACKET_SAMPLES
 
-    def _samples(self, at: float) -> list[int]:
-        samples = []
-        for number in range(PACKET_SAMPLES):
-            second, within = divmod(at + number / RATE, 1)
-            hertz = self._hertz + (MARK_STEP_HZ if within < mark_lasts(int(second)) else 0)
-            self._phase += 2 * math.pi * hertz / RATE
-            samples.append(round(AMPLITUDE * math.sin(self._phase)))
-        self._phase %= 2 * math.pi
-        return samples
+    def _sound(self, at: float) -> bytes:
+        first, last = _is_marked(at), _is_marked(at + (PACKET_SAMPLES - 1) / RATE)
+        # Marks and what is between them are longer than a packet.
+        marked = [first] * PACKET_SAMPLES
+        if first != last:
+            marked = [_is_marked(at + number / RATE) for number in range(PACKET_SAMPLES)]
+        hertz, phase = (self._hertz, self._hertz + MARK_STEP_HZ), self._phase
+        sound = bytearray()
+        for is_marked in marked:
+            phase = (phase + hertz[is_marked]) % RATE
+            sound.append(self._turn[phase])
+        self._phase = phase
+        return bytes(sound)
 
     def _send(self, payload_type: int, payload: bytes, stamp: int, *, is_first: bool = False) -> None:
         if self.peer is None:
@@ -157,25 +173,29 @@ class Log:
 
 
 class Trace:
-    """A SIPp party's messages, followed as they are written."""
+    """A SIPp party's messages, followed as they are written.
+
+    Attributes:
+        changes: a file that is readable when there are more; ``None`` where no more files can be watched
+            (fs.inotify.max_user_instances): then it is to be seen for oneself.
+    """
 
     def __init__(self, path: Path, mouth: Mouth, log: Log) -> None:
+        path.touch()
+        self.changes = _watched(path)
         self._path = path
         self._mouth = mouth
         self._log = log
-        self._size = self._taken = 0
+        self._taken = 0
         self._peers: dict[bytes, tuple[str, int]] = {}
         self._up: set[bytes] = set()
         self._over: set[bytes] = set()
 
     def follow(self) -> None:
         """Take in what has come since. The last message may still be being written: it is taken when it is whole."""
-        try:
-            size = self._path.stat().st_size
-        except FileNotFoundError:
-            return
-        if size == self._size:
-            return
+        if self.changes is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.changes, 65_536)
         text = self._path.read_bytes().replace(b"\r\n", b"\n")
         heads = list(_MESSAGE.finditer(text))
         ends = [*(head.start() for head in heads[1:]), len(text)]
@@ -185,7 +205,6 @@ class Trace:
                 return
             self._taken += 1
             self._take(_seconds(head[1].decode()), head[2] == b"sent", message)
-        self._size = size
 
     def _take(self, at: float, is_sent: bool, message: bytes) -> None:
         call = _header(message, b"Call-ID")
@@ -207,6 +226,17 @@ class Trace:
             self._log.write(at, "answered")
         if call in self._up:
             self._mouth.peer = self._peers.get(call, self._mouth.peer)
+
+
+def _watched(path: Path) -> int | None:
+    libc = ctypes.CDLL(None)
+    changes = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if changes < 0:
+        return None
+    if libc.inotify_add_watch(changes, os.fsencode(path), IN_MODIFY) < 0:
+        os.close(changes)
+        return None
+    return changes
 
 
 def _is_whole(message: bytes) -> bool:
@@ -296,12 +326,17 @@ def run(wire: socket.socket, heard: int, mouth: Mouth, log: Log, trace: Trace | 
     waiting = selectors.DefaultSelector()
     waiting.register(wire, selectors.EVENT_READ)
     waiting.register(sys.stdin, selectors.EVENT_READ)
+    if trace:
+        if trace.changes is not None:
+            waiting.register(trace.changes, selectors.EVENT_READ)
+        trace.follow()
+    look = 0.01 if trace and trace.changes is None else None
     os.set_blocking(sys.stdin.fileno(), False)
     rest = b""
     while True:
-        soon = 0.01 if trace else 0.5
+        soon = look
         if mouth.due is not None:
-            soon = min(soon, max(0.0, mouth.due - time.time()))
+            soon = min(0.02 if look is None else look, max(0.0, mouth.due - time.time()))
         ready = {key.fd for key, _ in waiting.select(soon)}
         if wire.fileno() in ready:
             listen(wire, heard)
@@ -312,7 +347,7 @@ def run(wire: socket.socket, heard: int, mouth: Mouth, log: Log, trace: Trace | 
             *lines, rest = (rest + words).split(b"\n")
             for line in lines:
                 obey(line.decode(), mouth, log)
-        if trace:
+        if trace and (look or trace.changes in ready):
             trace.follow()
         mouth.speak()
 

@@ -94,12 +94,17 @@ class Clinic:
         self.now_us = now_us
         self.book = routing_book(text)
         self._ids = itertools.count(1)
+        self.lent: list[tuple[str, str]] = []
         self.start()
 
     def start(self) -> None:
         """A new process on the same database."""
         self.leasing = leasing.Leasing(
-            self.database, now_us=lambda: self.now_us, targets=["jsonl"], new_id=lambda: f"id-{next(self._ids)}"
+            self.database,
+            now_us=lambda: self.now_us,
+            targets=["jsonl"],
+            new_id=lambda: f"id-{next(self._ids)}",
+            lent=lambda number, visitor_id: self.lent.append((number, visitor_id)),
         )
         self.leasing.use(self.book)
 

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from gateway import store
+from gateway.core import book, scriptwire
 from gateway.pbx import journalfiles
-from gateway.services import dispatcher, erasing, tracker
+from gateway.services import callbacks, dispatcher, erasing, tracker
 from gateway.store import audit, calls, forgetting, keyring, recordings, vault
 from tests import journals
 from tests.store import examples
@@ -50,6 +51,10 @@ class House:
         await self.track()
         for row in await self.rows():
             await self.record(row)
+        await self.hand_on()
+
+    async def hand_on(self) -> None:
+        """Events into the JSON lines."""
         sender = dispatcher.Dispatcher(
             self.database, path=self.places.exports[0], rotate_bytes=10_000_000, now_us=lambda: NOW
         )
@@ -149,6 +154,26 @@ async def test_the_person_is_gone_everywhere_and_the_counts_stay(house: House) -
     assert PERSON[1:] not in json.dumps(receipt.document())
     for one in theirs:
         assert not vault.file_of(house.places.vault, one.call_id, one.started_us).exists()
+
+
+async def test_who_asked_to_be_called_is_forgotten_too(house: House) -> None:
+    """R69, N14: number, name and words go, in the database and in the JSON lines; that somebody asked stays."""
+    asking = callbacks.Callbacks(house.database, now_us=lambda: NOW, targets=["jsonl"])
+    site = book.Site("clinic", "Clinic", "Europe/Moscow", "RU", "ru", "desk")
+    for number, name in ((PERSON, "Anna"), ("+7 495 123-45-67", "Boris")):
+        asked = scriptwire.Callback(
+            site="clinic", page="abc", visitor=None, lease=None, url="https://clinic.example/anna", number=number,
+            name=name, message=f"I am {name}", when=f"when {name} is there",
+        )  # fmt: skip
+        await asking.take(asked, site)
+    await house.hand_on()
+    assert "Anna" in await house.everything()
+    receipt = await house.erase()
+    left = await house.everything()
+    assert (receipt.callbacks, receipt.problems) == (1, [])
+    assert "Anna" not in left and PERSON[1:] not in left
+    assert "Boris" in left and receipt.pseudonym in left
+    assert (await house.erase()).callbacks == 0
 
 
 async def test_the_receipt_proves_whose_erasure_it_was_and_the_chain_is_whole(house: House) -> None:

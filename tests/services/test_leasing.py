@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -11,7 +12,7 @@ from gateway import store
 from gateway.core import poolmath
 from gateway.core.displayrules import Consent
 from gateway.services import arrivals, leasing
-from gateway.store import leases, overflows, visits
+from gateway.store import leases, overflows, timelines
 from tests.services.clinic import FIRST, OVERFLOW, PRINTED, ROUTING, SECOND_NUMBER, Clinic, number, reason, routing_book
 from tests.services.outages import out_of_reach
 
@@ -23,9 +24,9 @@ def clinic(database: store.Database) -> Clinic:
     return Clinic(database)
 
 
-async def timeline(clinic: Clinic, visitor_id: str | None) -> visits.Timeline | None:
+async def timeline(clinic: Clinic, visitor_id: str | None) -> timelines.Timeline | None:
     async with clinic.database.read() as connection:
-        return await visits.timeline(connection, visitor_id or "")
+        return await timelines.timeline(connection, visitor_id or "")
 
 
 async def test_visitors_get_numbers_and_the_rest_the_overflow_number(clinic: Clinic) -> None:
@@ -145,6 +146,36 @@ async def test_the_freeze_follows_the_mean_time_on_site(clinic: Clinic) -> None:
     clinic.later(15)
     await clinic.leasing.step()
     assert clinic.leasing._terms["moscow"].freeze_seconds == pytest.approx(600)
+
+
+async def test_two_gateways_lend_from_one_pool(database_url: str) -> None:
+    """Issue 4.2: no number has two visitors, none is left over, and who asks the other one next has the same."""
+    numbers = tuple(f"+7499001{place:04}" for place in range(30))
+    quoted = ", ".join(f'"{one}"' for one in numbers)
+    book = routing_book(ROUTING.replace(f'"{FIRST}", "{SECOND_NUMBER}"', quoted))
+    now_us = 1_795_300_000 * 1_000_000
+    databases = [await store.Database.open(database_url) for _ in range(2)]
+    gateways = [leasing.Leasing(one, now_us=lambda: now_us) for one in databases]
+    for gateway in gateways:
+        gateway.use(book)
+    running = [asyncio.create_task(one.run()) for one in gateways]
+    asked = arrivals.Arrival("clinic", "https://clinic.example/")
+    async with asyncio.timeout(60):
+        first = await asyncio.gather(*(gateways[place % 2].arrive(asked) for place in range(50)))
+        again = await asyncio.gather(
+            *(
+                gateways[1 - place % 2].arrive(replace(asked, visitor_id=one.visitor_id))
+                for place, one in enumerate(first)
+            )
+        )
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    for one in databases:
+        await one.close()
+    lent = [shown for one in first if (shown := number(one)) != OVERFLOW]
+    assert sorted(shown or "" for shown in lent) == sorted(numbers)
+    assert [number(one) for one in again] == [number(one) for one in first]
 
 
 async def test_a_restart_loses_no_lease(clinic: Clinic) -> None:

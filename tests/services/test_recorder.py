@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway import store
-from gateway.core import recording
+from gateway.core import recording, records
 from gateway.services import recorder
 from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, vault
 from tests import audio
@@ -251,6 +251,17 @@ async def test_parts_are_joined_with_the_silence_of_the_gap(house: House) -> Non
     quiet = [at for at, is_loud in enumerate(loud) if not is_loud and 5 < at < 85]
     assert (min(quiet), max(quiet)) == pytest.approx((21, 70), abs=2)
     assert len(quiet) == pytest.approx(50, abs=2)
+
+
+async def test_the_journals_pause_wins_over_the_times_of_the_files(house: House) -> None:
+    """R42: a busy machine closes and writes files late, so their times would make the pause too short or too long."""
+    for part, ended_us in ((1, NOON + SECOND // 4), (2, NOON + 5 * SECOND + SECOND // 2)):
+        house.put_pair(part=part, seconds=2.0, ended_us=ended_us)
+    async with house.database.begin() as tx:
+        pause = {"from": records.timestamp(NOON), "to": records.timestamp(NOON + 3 * SECOND)}
+        await calls.save(tx, [examples.call(1, record=json.dumps({"call_id": CALL, "pauses": [pause]}))])
+    await house.step()
+    assert (await only(house)).duration_seconds == 7.0
 
 
 async def test_the_start_in_a_name_wins_over_the_time_of_the_file(house: House) -> None:
@@ -516,7 +527,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from gateway import store
-from gateway.core import recording
+from gateway.core import recording, records
 from gateway.services import recorder
 from gateway.store import keyring
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import pytest
 
 from gateway import store
-from gateway.core import book, plans
+from gateway.core import book, plans, webbook, whisper
 from gateway.core import routing as core_routing
 from gateway.pbx import agi
 from gateway.services import router
@@ -70,6 +71,29 @@ async def test_writers_do_not_delay_a_look_up(routing: router.Router, database_u
     outage: AbstractContextManager[None] = out_of_order(database_url) if is_sqlite else nullcontext()
     with outage:
         assert (await answer(routing))["DM_S1"] == "PJSIP/desk-2"
+
+
+@pytest.mark.parametrize("trouble", ["slow", "failing"])
+async def test_a_visitor_who_is_not_found_costs_the_caller_nothing(database: store.Database, trouble: str) -> None:
+    """C7, R91: only the whisper wants to know; what was known of the caller by then still counts."""
+    async with database.begin() as tx:
+        await calls.save(tx, [examples.call(caller=f"+{books.CALLER}", agent="boris", started_us=YESTERDAY_US)])
+
+    async def visitor_of(*_: object) -> whisper.Visitor | None:
+        if trouble == "failing":
+            raise store.StoreUnavailable("gone")
+        await asyncio.Event().wait()
+        return None
+
+    made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=2.0, visitor_of=visitor_of)
+    route = books.route(sticky_days=30, whisper={"ru": "{campaign}"})
+    site = webbook.WebBook({"clinic": webbook.WebSite(("clinic.example",))})
+    number = {"kind": book.TrackingKind.POOL, "pool": "moscow", "source": None}
+    made.use(replace(books.routing_book(route, number=number), web=site))
+    async with asyncio.timeout(10):
+        found = await answer(made)
+    assert (found["DM_S1"], found["DM_OK"]) == ("PJSIP/desk-2", "1")
+    assert made.late_look_ups == 1
 
 
 async def test_without_a_look_up_there_is_no_waiting(routing: router.Router, database_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,72 @@ async def test_a_cancelled_writer_lets_go_of_the_database(database: store.Databa
     async with database.read() as connection:
         page = await calls.list_calls(connection, calls.CallFilter())
     assert [call.call_id for call in page.calls] == [examples.call_id(2)]
+
+
+async def test_a_transaction_of_many_statements_at_once(database: store.Database) -> None:
+    """`transact`: kept as a whole, gone as a whole, and what it returns comes back."""
+
+    def keep(first: int) -> Callable[[store.Transaction], Coroutine[None, None, int]]:
+        async def work(tx: store.Transaction) -> int:
+            for number in (first, first + 1):
+                await calls.save(tx, [examples.call(number)])
+            return first
+
+        return work
+
+    async def fail(tx: store.Transaction) -> None:
+        await calls.save(tx, [examples.call(3)])
+        raise KeyError
+
+    async def mistake(tx: store.Transaction) -> None:
+        await calls.save(tx, [examples.call(4)])
+        await tx.execute(text("SELECT nothing FROM nowhere"))
+
+    kept = [10, 20, 30, 40]
+    assert await asyncio.gather(*(database.transact(keep(first)) for first in kept)) == kept
+    with pytest.raises(KeyError):
+        await database.transact(fail)
+    with pytest.raises(DBAPIError):
+        await database.transact(mistake)
+    assert await stored(database) == {examples.call_id(number) for first in kept for number in (first, first + 1)}
+    assert await database.transact(keep(50)) == 50
+
+
+async def stored(database: store.Database) -> set[str]:
+    async with database.read() as connection:
+        page = await calls.list_calls(connection, calls.CallFilter())
+    return {call.call_id for call in page.calls}
+
+
+async def test_a_transaction_at_once_waits_for_nothing_else(tmp_path: Path) -> None:
+    """On SQLite it runs in a thread without a loop: a mistake of ours is told, and nothing is kept."""
+    database = await store.Database.open(f"sqlite:///{tmp_path}/a.db")
+
+    async def dawdle(tx: store.Transaction) -> None:
+        await calls.save(tx, [examples.call(1)])
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="awaits something"):
+        await database.transact(dawdle)
+    assert await stored(database) == set()
+    await database.close()
+
+
+async def test_a_cancelled_transaction_at_once_lets_go_of_the_database(database: store.Database) -> None:
+    async def slow(tx: store.Transaction) -> None:
+        await calls.save(tx, [examples.call(1)])
+        await tx.execute(text(SLOW))
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await database.transact(slow)
+
+    async def quick(tx: store.Transaction) -> None:
+        await calls.save(tx, [examples.call(2)])
+
+    async with asyncio.timeout(5):
+        await database.transact(quick)
+    assert await stored(database) == {examples.call_id(2)}
 
 
 async def test_two_processes_write_at_the_same_time(database: store.Database, database_url: str) -> None:

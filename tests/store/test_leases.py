@@ -140,6 +140,31 @@ async def test_a_number_with_a_call_is_lent_to_nobody_else(database: store.Datab
     assert shown(await ask(database, "boris", at=9_120)) == ["issued 0"]
 
 
+async def test_numbers_with_calls_are_passed_over(database: store.Database) -> None:
+    """However many stand first in their turn."""
+    await fit(database, moscow(5))
+    async with database.begin() as tx:
+        # The last number was called before the others, so that it is the longest unused when theirs are over.
+        await leases.call_seen(
+            tx, [(number, NOW) for number in numbers(4)], {"moscow": pool.Terms(360, call_seconds=0)}
+        )
+        await leases.call_seen(
+            tx, [(number, NOW) for number in numbers(4)], {"moscow": pool.Terms(360, call_seconds=900)}
+        )
+        await leases.call_seen(tx, [(numbers(5)[4], NOW + SECOND)], {"moscow": pool.Terms(360, call_seconds=0)})
+    assert shown(await ask(database, "anna", at=60)) == ["issued 4"]
+    assert shown(await ask(database, "boris", at=60)) == ["exhausted"]
+
+
+async def test_a_visitor_who_comes_back_is_in_nobodys_way(database: store.Database) -> None:
+    """In one batch: what is frozen for one visitor is read too, and stands first in turn, but is not another's."""
+    await fit(database, moscow(2))
+    await ask(database, "anna")
+    async with database.begin() as tx:
+        await leases.call_seen(tx, [(numbers(2)[1], NOW + SECOND)], {"moscow": pool.Terms(360, call_seconds=0)})
+    assert shown(await ask(database, "boris", "anna", at=200)) == ["issued 1", "kept 0"]
+
+
 async def test_numbers_come_to_a_pool_and_leave_it(database: store.Database) -> None:
     """A number that moved to another pool keeps its freeze there; one that left is lent to nobody, and known still."""
     await fit(database, moscow(3))

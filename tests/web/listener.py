@@ -49,6 +49,7 @@ class Listener:
     hang_up: parts.HangUp | None = None
     mute_recording: parts.MuteRecording | None = None
     vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
+    exports: tuple[Path, ...] = ()
     adapter_of: Callable[[str], adapters.Adapter | None] | None = None
     url: str = ""
     made: int = 0
@@ -94,6 +95,7 @@ class Listener:
                 hang_up=self._hang_up,
                 mute_recording=self._mute_recording,
                 vault=self.vault_parts,
+                exports=self.exports,
                 adapter_of=self.adapter_of,
                 clock=self.clock,
                 pace=self.pace,

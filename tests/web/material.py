@@ -130,6 +130,8 @@ def record(
             "source_name": source,
             "channel": "search" if source else None,
             "parent_source": None,
+            "campaign_type": "click" if source else None,
+            "cost_line": source,
             **dict.fromkeys(("term", "content", "landing_page", "referrer", "visitor_id", "lease_id")),
             "click_ids": {},
             "candidates": [],

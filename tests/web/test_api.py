@@ -256,14 +256,15 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
         "/api/v1/calls/{call_id}", "/api/v1/calls/{call_id}/hang-up", "/api/v1/live", "/api/v1/routing",
             "/api/v1/recordings", "/api/v1/recordings/{recording_id}", "/api/v1/recordings/{recording_id}/audio",
             "/api/v1/recordings/{recording_id}/peaks", "/api/v1/calls/{call_id}/recording",
-            "/api/v1/calls/{call_id}/receipts",
+            "/api/v1/calls/{call_id}/receipts", "/api/v1/pools", "/api/v1/visitors", "/api/v1/visitors/{visitor_id}",
+            "/api/v1/visitors/{visitor_id}/erase",
             "/api/v1/webhooks", "/api/v1/webhooks/{target}/deliveries", "/api/v1/webhooks/{target}/test",
             "/api/v1/webhooks/{target}/retry", "/api/v1/webhooks/{target}/replay", "/api/v1/webhooks/{target}/enable",
             "/api/v1/events/v1", "/api/v1/events/v1/{type}",
     }  # fmt: skip
     listing = document["paths"]["/api/v1/calls"]["get"]
     assert {parameter["name"] for parameter in listing["parameters"]} >= {
-        "from", "to", "outcome", "did", "source", "caller", "agent", "after", "limit"
+        "from", "to", "outcome", "did", "source", "caller", "agent", "after", "limit", "model"
     }  # fmt: skip
     assert set(listing["responses"]) == {"200", "400", "401", "403", "429", "503"}
     assert "CallRecord" in document["components"]["schemas"]

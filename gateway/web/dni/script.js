@@ -39,8 +39,8 @@
     const before = text[start - 1] || " ";
     const after = text[end] || " ";
     return (
-      /[\p{L}\p{N}+]/u.test(before) ||
-      /[\p{L}\p{N}]/u.test(after) ||
+      // One pattern, as such a class takes a while to be made ready.
+      /^\+|[\p{L}\p{N}]/u.test(before + after) ||
       (JOINTS.test(before) && /\d/.test(text[start - 2]) && text[start] != "+") ||
       (JOINTS.test(after) && /\d/.test(text[end + 1]))
     );
@@ -205,13 +205,14 @@
     }
   };
 
-  // Whether a text can be a number or a piece of one.
-  const isLikely = (node) => {
-    const digits = digitsOf(node.data);
+  // Whether a text can be a number or a piece of one. Most have no digit at all, which is soon seen.
+  const isLikely = (node, name) => {
+    const text = read(node, name);
+    const digits = /\d/.test(text) && digitsOf(text);
     return (
       isWorded ||
       notes.has(node) ||
-      (digits && targets.some((target) => digits[target.digits[0].length - 1] || target.digits.join().includes(digits)))
+      (digits && targets.some((target) => digits[target.digits[0].length - 1] || (target.digits + "").includes(digits)))
     );
   };
 
@@ -242,14 +243,17 @@
   };
 
   const walk = (root) => {
-    const walker = site.createTreeWalker(root, 4);
+    const walker = site.createTreeWalker(root, 5);
     const done = new Set();
-    let node = root.data ? root : walker.nextNode();
+    let node = root;
     all(root, LINKS).forEach(link);
-    ATTRIBUTES.forEach((attribute) => all(root, "[" + attribute + "]").forEach((element) => paint([element], attribute)));
-    all(root, "*").forEach(shadow);
+    ATTRIBUTES.forEach((attribute) =>
+      all(root, "[" + attribute + "]").forEach((element) => isLikely(element, attribute) && paint([element], attribute)),
+    );
     while (node) {
-      if (isLikely(node) && !done.has(node)) {
+      if (!node.data) {
+        shadow(node);
+      } else if (!done.has(node) && isLikely(node)) {
         swapText(node).forEach((each) => done.add(each));
       }
       node = walker.nextNode();

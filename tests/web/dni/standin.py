@@ -90,7 +90,8 @@ class Gateway:
                 base=self.base,
             )
         )
-        headers = {**made.headers, "Content-Encoding": "gzip"}
+        # Not kept by the browser: what a test changes in between holds for the next page.
+        headers = {**made.headers, "Content-Encoding": "gzip", "Cache-Control": "no-store"}
         return web.Response(body=made.compressed, headers=headers)
 
     async def _hear(self, request: web.Request) -> web.StreamResponse:
