@@ -37,6 +37,7 @@ ALL_TYPES = frozenset(
     {
         *(one.value for one in EventType),
         "caller.card",
+        CALLBACK_REQUESTED,
         "recording.ready",
         "recording.analysed",
         "ticket.opened",

@@ -102,9 +102,9 @@ async def _erase_stored(
     ids = [row.call_id for row in rows]
     known = await recordings.of_calls(tx, ids)
     gone = await recordings.shred(tx, [one.recording_id for one in known], now_us=now_us, why="person erased")
-    served = await forgetting.receivers_served(tx, ids)
     await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us)
     asked = await forgetting.forget_askers(tx, number, stone.pseudonym)
+    served = await forgetting.receivers_served(tx, ids, asked)
     masked = await forgetting.mask_rows(tx, [row.linked_id for row in rows], ids, erasure.spellings(number)[0])
     held = [one.recording_id for one in known if one.held_us is not None and one.shredded_us is None]
     details = {"calls": len(rows), "recordings": len(gone), "held": len(held)}
@@ -116,7 +116,7 @@ async def _erase_stored(
     receipt = Receipt(
         subject.partition(":")[2], records.timestamp(now_us), stone.pseudonym, entry.seq, salt or "", calls=len(rows)
     )
-    receipt.callbacks = asked
+    receipt.callbacks = len(asked)
     receipt.audit_rows_unlinked = await audit.forget(tx, number)
     receipt.recordings_shredded, receipt.recordings_held = len(gone), held
     receipt.receivers_served = _served(served)
@@ -166,7 +166,7 @@ async def erase_visitor(
             person=visitor_id,
         )
         salt = await audit.salt_of(tx, entry.seq)
-        served = await forgetting.receivers_served(tx, done.call_ids)
+        served = await forgetting.receivers_served(tx, done.call_ids, done.requests)
         await audit.forget(tx, visitor_id)
     receipt = VisitorReceipt(erasure_id, records.timestamp(now_us), entry.seq, salt or "", calls=len(done.call_ids))
     receipt.receivers_served = _served(served)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, text, update
+from sqlalchemy import Column, ColumnElement, func, or_, select, text, update
 
 from gateway import store
 from gateway.core import erasure, events
@@ -190,19 +190,23 @@ class Visitors:
 
     known: int
     call_ids: tuple[str, ...]
+    requests: tuple[int, ...] = ()
+    """`seq` of the events of requests for a call back that came from one."""
 
 
-async def forget_askers(tx: store.Transaction, number: str, pseudonym: str | None) -> int:
-    """Takes the person out of requests for a call back to their number. Returns how many named them."""
+async def forget_askers(tx: store.Transaction, number: str, pseudonym: str | None) -> list[int]:
+    """Takes the person out of requests for a call back to their number. Returns `seq` of the events that named them."""
     query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.type == events.CALLBACK_REQUESTED)
-    count = 0
+    found: list[int] = []
     for seq, payload in (await tx.execute(query)).all():
         body = json.loads(payload)
         if erasure.asks_for(body["data"], number):
             changed = {**body, "data": erasure.without_asker(body["data"], pseudonym)}
             await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
-            count += 1
-    return count
+            found.append(seq)
+    await _forget_errors(tx, _DELIVERIES.c.seq, found)
+    await targets.forget_requests(tx, number)
+    return found
 
 
 async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *, now_us: int) -> Visitors:
@@ -216,18 +220,29 @@ async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *
         for call_id in await attributions.naming(tx, visitor_ids)
         if await _without_visitors(tx, call_id, visitor_ids, now_us)
     ]
-    for visitor_id in visitor_ids:
-        await _forget_requests(tx, visitor_id)
-    return Visitors(await visits.forget(tx, visitor_ids), tuple(changed))
+    requests = [seq for visitor_id in visitor_ids for seq in await _forget_requests(tx, visitor_id)]
+    await _forget_errors(tx, _DELIVERIES.c.seq, requests)
+    await _forget_errors(tx, _DELIVERIES.c.call_id, changed)
+    await targets.forget_visitors(tx, visitor_ids, changed)
+    return Visitors(await visits.forget(tx, visitor_ids), tuple(changed), tuple(requests))
 
 
-async def _forget_requests(tx: store.Transaction, visitor_id: str) -> None:
-    """Requests for a call back that came from this visitor's browser."""
+async def _forget_requests(tx: store.Transaction, visitor_id: str) -> list[int]:
+    """Requests for a call back that came from this visitor's browser: `seq` of their events."""
     asked = (_EVENTS.c.type == events.CALLBACK_REQUESTED, _EVENTS.c.payload.contains(visitor_id, autoescape=True))
-    for seq, payload in (await tx.execute(select(_EVENTS.c.seq, _EVENTS.c.payload).where(*asked))).all():
+    rows = (await tx.execute(select(_EVENTS.c.seq, _EVENTS.c.payload).where(*asked))).all()
+    for seq, payload in rows:
         body = json.loads(payload)
         changed = {**body, "data": erasure.without_visitors(body["data"], [visitor_id])}
         await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
+    return [seq for seq, _ in rows]
+
+
+async def _forget_errors(tx: store.Transaction, column: Column[Any], values: Sequence[Any]) -> None:
+    """What receivers answered to events, of which `column` is one of the values."""
+    for chunk in statements.chunks(values):
+        said = column.in_(chunk) & _DELIVERIES.c.last_error.is_not(None)
+        await tx.execute(update(_DELIVERIES).where(said).values(last_error=None))
 
 
 async def _without_visitors(tx: store.Transaction, call_id: str, visitor_ids: Collection[str], now_us: int) -> bool:
@@ -279,8 +294,7 @@ async def _forget_events(tx: store.Transaction, call_ids: Sequence[str], pseudon
         body = json.loads(payload)
         changed = {**body, "data": erasure.pseudonymised(body.get("data") or {}, pseudonym)}
         await tx.execute(update(_EVENTS).where(_EVENTS.c.seq == seq).values(payload=_json(changed)))
-    said = _DELIVERIES.c.call_id.in_(call_ids) & _DELIVERIES.c.last_error.is_not(None)
-    await tx.execute(update(_DELIVERIES).where(said).values(last_error=None))
+    await _forget_errors(tx, _DELIVERIES.c.call_id, call_ids)
     await targets.forget(tx, call_ids)
 
 
@@ -318,13 +332,17 @@ class Served:
     last_us: int
 
 
-async def receivers_served(connection: store.Connection, call_ids: Sequence[str]) -> list[Served]:
-    """Who was sent events of these calls, and when last."""
+async def receivers_served(
+    connection: store.Connection, call_ids: Sequence[str], seqs: Sequence[int] = ()
+) -> list[Served]:
+    """Who was sent events of these calls, or these events, which are no call's; and when last."""
     found: dict[str, Served] = {}
-    for chunk in statements.chunks(call_ids):
+    chosen = [_DELIVERIES.c.call_id.in_(chunk) for chunk in statements.chunks(call_ids)]
+    chosen += [_DELIVERIES.c.seq.in_(chunk) for chunk in statements.chunks(seqs)]
+    for condition in chosen:
         query = (
             select(_DELIVERIES.c.target, func.count(), func.max(_DELIVERIES.c.settled_us))
-            .where(_DELIVERIES.c.call_id.in_(chunk), _DELIVERIES.c.state == "done")
+            .where(condition, _DELIVERIES.c.state == "done")
             .group_by(_DELIVERIES.c.target)
         )
         for target, count, last_us in await connection.execute(query):

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 
 from gateway import store
+from gateway.core import erasure, events
 from gateway.store import outgoingschema, statements
 
 KEPT = 100
@@ -136,6 +137,24 @@ async def forget(tx: store.Transaction, call_ids: Sequence[str]) -> None:
     for chunk in statements.chunks(call_ids):
         await tx.execute(delete(_LOG).where(_LOG.c.call_id.in_(chunk)))
         await tx.execute(delete(_FACTS).where(_FACTS.c.call_id.in_(chunk)))
+
+
+async def forget_requests(tx: store.Transaction, number: str) -> None:
+    """Takes out what was sent of requests for a call back to a number (E.164 with `+`), of events long gone too."""
+    query = select(_LOG.c.log_id, _LOG.c.request).where(_LOG.c.type == events.CALLBACK_REQUESTED)
+    digits = erasure.spellings(number)
+    theirs = [row.log_id for row in await tx.execute(query) if erasure.names_number(row.request.encode(), digits)]
+    for chunk in statements.chunks(theirs):
+        await tx.execute(delete(_LOG).where(_LOG.c.log_id.in_(chunk)))
+
+
+async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], call_ids: Collection[str]) -> None:
+    """Takes out what was sent of visitors and of the calls whose records named them. What a service calls the caller
+    stays: the call does."""
+    for chunk in statements.chunks(sorted(call_ids)):
+        await tx.execute(delete(_LOG).where(_LOG.c.call_id.in_(chunk)))
+    for visitor_id in visitor_ids:
+        await tx.execute(delete(_LOG).where(_LOG.c.request.contains(visitor_id, autoescape=True)))
 
 
 async def logged_count(connection: store.Connection, target: str) -> int:

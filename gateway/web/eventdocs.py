@@ -80,6 +80,36 @@ class Ticket(schemas.Document):
     call_id: str | None = None
 
 
+class AskerSource(schemas.Document):
+    """Where the visitor who asks came from; only of one who agreed to be known."""
+
+    source: str | None = Field(description="Key of the source in the routing file.")
+    kind: str
+    came_from: str
+    medium: str
+    campaign: str | None
+    term: str | None
+    content: str | None
+    click_ids: dict[str, str]
+    landing_page: str | None
+    referrer: str | None
+
+
+class CallbackRequested(schemas.Document):
+    """Somebody left a number on a page of a site and asks to be called. What is null was erased, or not said."""
+
+    site: str
+    requested_at: datetime
+    number: str | None = Field(description="E.164; null when it cannot be read as a number.")
+    number_raw: str | None = Field(description="As typed.")
+    name: str | None
+    message: str | None
+    when: str | None = Field(description="When they wish to be called, in their own words.")
+    page: str | None = Field(description="Address of the page.")
+    visitor_id: str | None
+    attribution: AskerSource | None
+
+
 class PoolExhausted(schemas.Document):
     """A visitor found no free number in a pool. Counts are numbers of the pool by state."""
 
@@ -126,6 +156,7 @@ DATA: dict[str, type[schemas.Document]] = {
     "call.missed": schemas.CallRecord,
     "call.updated": schemas.CallRecord,
     "caller.card": Card,
+    "callback.requested": CallbackRequested,
     "recording.ready": RecordingReady,
     "recording.analysed": RecordingAnalysed,
     "ticket.opened": Ticket,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.core import retention as rules
 from gateway.core import routing
 from gateway.pbx import agi
 from gateway.services import attributing, lawfitting, leasing, retention, router
-from gateway.store import attributions, forgetting, keyring, leases, timelines, visits
+from gateway.store import attributions, forgetting, keyring, leases, targets, timelines, visits
 from tests import journals
 from tests.services.clinic import FIRST, OVERFLOW, ROUTING, SECOND, Clinic, number
 from tests.services.desk import Desk
@@ -357,8 +358,16 @@ async def test_forgetting_a_visitor_leaves_the_call_without_them(house: House) -
     other = await house.clinic.open()
     before = await house.call()
     assert (before["visitor_id"], before["click_ids"]) == (visitor.visitor_id, {"gclid": "abc"})
+    call_id = (await house.desk.records())[0]["call_id"]
+    sent = targets.Logged("ga4:main", "e1", "call.completed", call_id, 1, 5, 5, "done", "", "client_id of theirs")
+    elsewhere = replace(sent, call_id=None, request=f'{{"visitor_id":"{visitor.visitor_id}"}}')
+    others = replace(sent, call_id="another", request=f'{{"visitor_id":"{other.visitor_id}"}}')
     async with house.database.begin() as tx:
+        await targets.log(tx, [sent, elsewhere, others])
+        await targets.learn(tx, call_id, "hubspot:main", {"call": "8"}, now_us=5)
         done = await forgetting.forget_visitors(tx, [visitor.visitor_id or ""], now_us=house.desk.now_us)
+        assert [one.call_id for one in await targets.last(tx)] == ["another"]
+        assert await targets.facts(tx, "hubspot:main", [call_id]) == {call_id: {"call": "8"}}
     (record,) = await house.desk.records()
     assert (done.known, done.call_ids, record["revision"]) == (1, (record["call_id"],), 2)
     assert record["caller"]["number"] == "+74951112233"

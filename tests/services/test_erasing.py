@@ -15,7 +15,7 @@ from gateway import store
 from gateway.core import book, scriptwire
 from gateway.pbx import journalfiles
 from gateway.services import callbacks, dispatcher, erasing, tracker
-from gateway.store import audit, calls, forgetting, keyring, recordings, vault
+from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, targets, vault
 from tests import journals
 from tests.store import examples
 
@@ -59,6 +59,18 @@ class House:
             self.database, path=self.places.exports[0], rotate_bytes=10_000_000, now_us=lambda: NOW
         )
         await sender.deliver()
+
+    async def post_to(self, target: str) -> None:
+        """Every event to a receiver that repeats in its refusal what it was sent."""
+        async with self.database.begin() as tx:
+            await outbox.replay(tx, target, outbox.Chosen(), now_us=NOW)
+            for one in await outbox.claim(tx, target, limit=100, now_us=NOW, lease_us=1_000_000):
+                said = one.event.payload
+                await outbox.fail(tx, one, error=f"refused: {said}", now_us=NOW, next_at_us=None)
+                logged = targets.Logged(
+                    target, one.event.event_id, one.event.type, one.event.call_id, 1, NOW, 5, "dead", said, said, said
+                )
+                await targets.log(tx, [logged])
 
     async def track(self) -> None:
         async def no_book(_: int | None) -> None:
@@ -113,7 +125,10 @@ class House:
         """All that the database and the disk hold, as text."""
         said = []
         async with self.database.read() as connection:
-            for table in ("calls", "events", "deliveries", "open_rows", "damaged_rows", "audit", "tombstones"):
+            for table in (
+                *("calls", "events", "deliveries", "delivery_log", "delivery_facts", "target_states"),
+                *("open_rows", "damaged_rows", "audit", "tombstones"),
+            ):
                 said.append(str((await connection.execute(text(f"SELECT * FROM {table}"))).all()))
         for path in self.folder.rglob("*"):
             if path.is_file() and path.suffix in (".csv", ".jsonl"):
@@ -157,7 +172,8 @@ async def test_the_person_is_gone_everywhere_and_the_counts_stay(house: House) -
 
 
 async def test_who_asked_to_be_called_is_forgotten_too(house: House) -> None:
-    """R69, N14: number, name and words go, in the database and in the JSON lines; that somebody asked stays."""
+    """R69, N14: number, name and words go, in the database, in the JSON lines, and in what receivers were sent and
+    answered; that somebody asked stays."""
     asking = callbacks.Callbacks(house.database, now_us=lambda: NOW, targets=["jsonl"])
     site = book.Site("clinic", "Clinic", "Europe/Moscow", "RU", "ru", "desk")
     for number, name in ((PERSON, "Anna"), ("+7 495 123-45-67", "Boris")):
@@ -167,10 +183,12 @@ async def test_who_asked_to_be_called_is_forgotten_too(house: House) -> None:
         )  # fmt: skip
         await asking.take(asked, site)
     await house.hand_on()
+    await house.post_to("webhook:crm")
     assert "Anna" in await house.everything()
     receipt = await house.erase()
     left = await house.everything()
     assert (receipt.callbacks, receipt.problems) == (1, [])
+    assert [(one["target"], one["events"]) for one in receipt.receivers_served] == [("jsonl", 1)]
     assert "Anna" not in left and PERSON[1:] not in left
     assert "Boris" in left and receipt.pseudonym in left
     assert (await house.erase()).callbacks == 0
