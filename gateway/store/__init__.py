@@ -35,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from gateway.store import engines, schema
 from gateway.store import outgoingschema as outgoingschema  # here, so that `schema.metadata` has all tables
 from gateway.store import poolschema as poolschema
+from gateway.store import ticketschema as ticketschema
 from gateway.store.errors import (
     StoreDamaged,
     StoreError,

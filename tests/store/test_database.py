@@ -59,6 +59,8 @@ async def test_the_partial_indexes_are_partial_on_both_engines(database: store.D
             "ix_deliveries_call",
             "ix_deliveries_dead",
             "ix_attributions_due",
+            "ix_tickets_open_caller",
+            "ix_tickets_timer",
         }
 
 

@@ -93,3 +93,90 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "subject", name=op.f("pk_alarms")),
         sqlite_with_rowid=False,
     )
+    _make_tickets()
+
+
+def _make_tickets() -> None:
+    serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    op.create_table(
+        "tickets",
+        sa.Column("number", serial, nullable=False),
+        sa.Column("ticket_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("caller", sa.Text(), nullable=True),
+        sa.Column("caller_name", sa.Text(), nullable=True),
+        sa.Column("call_id", sa.Text(), nullable=True, comment="the missed call; NULL: a request on a page"),
+        sa.Column("last_call_id", sa.Text(), nullable=True),
+        sa.Column("tracking_number", sa.Text(), nullable=True),
+        sa.Column("route", sa.Text(), nullable=True),
+        sa.Column("site", sa.Text(), nullable=True),
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=True),
+        sa.Column("campaign", sa.Text(), nullable=True),
+        sa.Column("attribution", sa.Text(), nullable=False),
+        sa.Column("consent_mode", sa.Text(), nullable=True),
+        sa.Column("consent_region", sa.Text(), nullable=True),
+        sa.Column("cause", sa.Text(), nullable=True),
+        sa.Column("evidence", sa.Text(), nullable=False, comment="JSON"),
+        sa.Column("request", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=True),
+        sa.Column("misses", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("before_round", sa.Integer(), nullable=False),
+        sa.Column("wanted", sa.Integer(), nullable=False),
+        sa.Column("opened_us", sa.BigInteger(), nullable=False),
+        sa.Column("last_miss_us", sa.BigInteger(), nullable=False),
+        sa.Column("round_us", sa.BigInteger(), nullable=False),
+        sa.Column("deadline_us", sa.BigInteger(), nullable=False),
+        sa.Column("next_due_us", sa.BigInteger(), nullable=True),
+        sa.Column("reminded_us", sa.BigInteger(), nullable=True),
+        sa.Column("escalated_us", sa.BigInteger(), nullable=True),
+        sa.Column("first_attempt_us", sa.BigInteger(), nullable=True),
+        sa.Column("last_attempt_us", sa.BigInteger(), nullable=True),
+        sa.Column("closed_us", sa.BigInteger(), nullable=True),
+        sa.Column("timer_us", sa.BigInteger(), nullable=True, comment="when time alone changes it; NULL: never"),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_tickets")),
+        sa.UniqueConstraint("ticket_id", name=op.f("uq_tickets_ticket_id")),
+        sqlite_autoincrement=True,
+    )
+    is_open, is_due = sa.text("state <> 'closed'"), sa.text("timer_us IS NOT NULL")
+    op.create_index(
+        "ix_tickets_open_caller", "tickets", ["caller"], unique=True, sqlite_where=is_open, postgresql_where=is_open
+    )
+    op.create_index("ix_tickets_caller", "tickets", ["caller"], unique=False)
+    op.create_index("ix_tickets_opened", "tickets", ["opened_us"], unique=False)
+    op.create_index("ix_tickets_call", "tickets", ["call_id"], unique=False)
+    op.create_index(
+        "ix_tickets_timer", "tickets", ["timer_us"], unique=False, sqlite_where=is_due, postgresql_where=is_due
+    )
+    op.create_table(
+        "ticket_calls",
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("ticket", sa.BigInteger(), nullable=False),
+        sa.Column("part", sa.Text(), nullable=False, comment="miss, attempt or reached: what the call did to it, once"),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["ticket"], ["tickets.number"], name=op.f("fk_ticket_calls_ticket_tickets"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_ticket_calls")),
+    )
+    op.create_index("ix_ticket_calls_ticket", "ticket_calls", ["ticket"], unique=False)
+    op.create_table(
+        "ticket_history",
+        sa.Column("entry", serial, nullable=False),
+        sa.Column("ticket", sa.BigInteger(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["ticket"], ["tickets.number"], name=op.f("fk_ticket_history_ticket_tickets"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("entry", name=op.f("pk_ticket_history")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_ticket_history_ticket", "ticket_history", ["ticket", "entry"], unique=False)
