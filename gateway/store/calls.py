@@ -263,6 +263,15 @@ async def get(connection: store.Connection, call_id: str) -> CallRow | None:
     return None if row is None else _call(row)
 
 
+async def get_many(connection: store.Connection, call_ids: Collection[str]) -> dict[str, CallRow]:
+    """These calls, by call id; unknown ones are absent."""
+    found: dict[str, CallRow] = {}
+    for chunk in statements.chunks(sorted(set(call_ids))):
+        rows = await connection.execute(_SELECT_CALLS.where(schema.calls.c.call_id.in_(chunk)))
+        found |= {row.call_id: _call(row) for row in rows}
+    return found
+
+
 async def attempts(connection: store.Connection, call_id: str) -> list[AttemptRow]:
     """The attempts of a call, in order."""
     table = schema.attempts

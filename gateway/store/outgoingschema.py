@@ -45,8 +45,16 @@ delivery_facts = Table(
     Column("target", PlainText, primary_key=True),
     Column("name", PlainText, primary_key=True, info=impersonal("name of the fact, like contact_id")),
     Column("value", PlainText, nullable=False, info=personal("what the service calls the caller")),
+    Column(
+        "object_id",
+        PlainText,
+        nullable=False,
+        info=personal("what the service calls the caller"),
+        comment="the id in `value`, by which a deal finds its call",
+    ),
     Column("at_us", BigInteger, nullable=False),
     Index("ix_delivery_facts_at", "at_us"),
+    Index("ix_delivery_facts_object", "object_id"),
     sqlite_with_rowid=False,
 )
 

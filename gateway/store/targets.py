@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from gateway import store
 from gateway.core import erasure, events
+from gateway.core.outgoing import crm
 from gateway.store import outgoingschema, statements
 
 KEPT = 100
@@ -121,7 +122,14 @@ async def facts(connection: store.Connection, target: str, call_ids: Collection[
 async def learn(tx: store.Transaction, call_id: str, target: str, known: Mapping[str, str], *, now_us: int) -> None:
     """Keeps what an attempt learned; the later wins."""
     rows = [
-        {"call_id": call_id, "target": target, "name": name, "value": value, "at_us": now_us}
+        {
+            "call_id": call_id,
+            "target": target,
+            "name": name,
+            "value": value,
+            "object_id": crm.object_id(value),
+            "at_us": now_us,
+        }
         for name, value in sorted(known.items())
     ]
     await statements.upsert(tx, _FACTS, rows)

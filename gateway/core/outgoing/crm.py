@@ -234,6 +234,16 @@ def contact_of(text: str) -> Contact:
     return Contact(entity, id_, name, owner)
 
 
+def object_id(text: str) -> str:
+    """The id in a value of `known`: that of a contact, else the value itself."""
+    if not text.startswith("["):
+        return text
+    try:
+        return contact_of(text).id
+    except (ValueError, TypeError):
+        return text
+
+
 def subject(task: Task) -> str:
     """`Inbound call +7…: no answer`."""
     direction = "Inbound" if task.call.is_inbound else "Outbound"

@@ -67,11 +67,13 @@ def upgrade() -> None:
         sa.Column("target", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("object_id", sa.Text(), nullable=False, comment="the id in `value`, by which a deal finds its call"),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("call_id", "target", "name", name=op.f("pk_delivery_facts")),
         sqlite_with_rowid=False,
     )
     op.create_index("ix_delivery_facts_at", "delivery_facts", ["at_us"], unique=False)
+    op.create_index("ix_delivery_facts_object", "delivery_facts", ["object_id"], unique=False)
     op.create_table(
         "alarms",
         sa.Column("kind", sa.Text(), nullable=False),
@@ -94,6 +96,26 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     _make_tickets()
+
+
+def _agents() -> None:
+    op.create_table(
+        "agent_breaks",
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("is_on", sa.Boolean(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False, comment="of the last change"),
+        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("agent", name=op.f("pk_agent_breaks")),
+    )
+    op.create_table(
+        "callback_claims",
+        sa.Column("ticket", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("until_us", sa.BigInteger(), nullable=False, comment="or while the call is open"),
+        sa.Column("call_id", sa.Text(), nullable=True, comment="NULL: the agent's phone is still ringing"),
+        sa.Column("token", sa.Text(), nullable=True, comment="of a click that was not answered yet; SHA-256"),
+        sa.PrimaryKeyConstraint("ticket", name=op.f("pk_callback_claims")),
+    )
 
 
 def _make_tickets() -> None:
@@ -165,6 +187,18 @@ def _make_tickets() -> None:
     )
     op.create_index("ix_ticket_calls_ticket", "ticket_calls", ["ticket"], unique=False)
     op.create_table(
+        "missed_causes",
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False, comment="class of the missed call"),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=False, comment="JSON"),
+        sa.Column("ticket", sa.BigInteger(), nullable=True, comment="NULL: it gave none"),
+        sa.Column("skipped", sa.Text(), nullable=True, comment="why it gave none"),
+        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_missed_causes")),
+    )
+    op.create_index("ix_missed_causes_at", "missed_causes", ["at_us", "cause"], unique=False)
+    op.create_table(
         "ticket_history",
         sa.Column("entry", serial, nullable=False),
         sa.Column("ticket", sa.BigInteger(), nullable=False),
@@ -180,3 +214,105 @@ def _make_tickets() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_ticket_history_ticket", "ticket_history", ["ticket", "entry"], unique=False)
+    _deals()
+
+
+def _deals() -> None:
+    """What is said about calls afterwards, what they cost, days whose figures changed."""
+    op.create_table(
+        "call_results",
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("qualified", sa.Boolean(), nullable=True),
+        sa.Column("spam", sa.Boolean(), nullable=True),
+        sa.Column("goal_reached", sa.Boolean(), nullable=True),
+        sa.Column("lead_status", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("deal_id", sa.Text(), nullable=True),
+        sa.Column("deal_state", sa.Text(), nullable=True),
+        sa.Column("deal_stage", sa.Text(), nullable=True),
+        sa.Column("value_e4", sa.BigInteger(), nullable=True),
+        sa.Column("currency", sa.Text(), nullable=True),
+        sa.Column("closed_on", sa.Integer(), nullable=True),
+        sa.Column("changes", sa.Integer(), nullable=False),
+        sa.Column("changed_us", sa.BigInteger(), nullable=False),
+        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.Column("way", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["call_id"], ["calls.call_id"], name=op.f("fk_call_results_call_id_calls"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_call_results")),
+    )
+    op.create_index("ix_call_results_deal", "call_results", ["deal_id"], unique=False)
+    op.create_table(
+        "result_changes",
+        sa.Column("change_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.Column("way", sa.Text(), nullable=False),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("change_id", name=op.f("pk_result_changes")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_result_changes_call", "result_changes", ["call_id", "change_id"], unique=False)
+    op.create_table(
+        "inbound_messages",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "message_id", name=op.f("pk_inbound_messages")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_inbound_messages_at", "inbound_messages", ["at_us"], unique=False)
+    op.create_table(
+        "restated_days",
+        sa.Column("day_local", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("site", sa.Text(), nullable=False, comment="empty: of all sites"),
+        sa.Column("kind", sa.Text(), nullable=False, comment="results, spend or wages"),
+        sa.Column("first_us", sa.BigInteger(), nullable=False),
+        sa.Column("last_us", sa.BigInteger(), nullable=False),
+        sa.Column("changes", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("day_local", "site", "kind", name=op.f("pk_restated_days")),
+        sqlite_with_rowid=False,
+    )
+    _costs()
+
+
+def _costs() -> None:
+    op.create_table(
+        "spend",
+        sa.Column("day_local", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("campaign", sa.Text(), nullable=False, comment="empty: of the source as a whole"),
+        sa.Column(
+            "entry", sa.Text(), nullable=False, comment="empty: the whole amount; else one of several that add up"
+        ),
+        sa.Column("amount_e4", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("day_local", "source", "campaign", "entry", name=op.f("pk_spend")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "wages",
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("from_day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("hourly_e4", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("agent", "from_day", name=op.f("pk_wages")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "staffed_hours",
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("day_local", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("minutes", sa.Integer(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("agent", "day_local", name=op.f("pk_staffed_hours")),
+        sqlite_with_rowid=False,
+    )
