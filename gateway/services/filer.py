@@ -15,9 +15,9 @@ from typing import Any
 from gateway import store
 from gateway.core import book, calls, erasure, records
 from gateway.core.rows import Row
-from gateway.services import attributing, filing, forgotten, receipting
+from gateway.services import attributing, filing, forgotten, receipting, ticketing
 from gateway.store import calls as stored_calls
-from gateway.store import outbox, signatures
+from gateway.store import outbox, results, signatures
 from gateway.store import receipts as stored_receipts
 
 CALLS_AT_ONCE = 20
@@ -62,10 +62,13 @@ class Papers:
     receipts: list[stored_receipts.Signed] = field(default_factory=list)
     pseudonyms: dict[str, str] = field(default_factory=dict)
     """Calls filed without their person: what stands for them, by call id."""
+    in_force: book.Book | None = None
+    """By which tickets are opened."""
 
 
 class Filer:
-    """`signer` None: no receipts. `erased` None: on a node that never erases (tests, bench). All raise StoreError."""
+    """`signer` None: no receipts. `erased` None: on a node that never erases (tests, bench). `desk` None: missed calls
+    open no tickets. All raise StoreError."""
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Filer:
         with_region: bool,
         signer: signatures.Signer | None,
         erased: forgotten.Forgotten | None,
+        desk: ticketing.Ticketing | None = None,
     ) -> None:
         self._database = database
         self._node = node
@@ -87,6 +91,7 @@ class Filer:
         self._with_region = with_region
         self._signer = signer
         self._erased = erased
+        self._desk = desk
 
     async def resume(self, changed: Sequence[Changed]) -> list[Mapping[str, Any]]:
         """After a restart: what is stored of these calls, and their records as they are now, in their order."""
@@ -125,6 +130,8 @@ class Filer:
             if filed is not None:
                 papers.filed.append(filed)
         papers.receipts = await self._receipts(changed, pseudonyms, now_us)
+        if self._desk is not None and papers.filed:
+            papers.in_force = await self._book_of(None)
         return papers
 
     async def hold(self, tx: store.Transaction) -> None:
@@ -136,8 +143,13 @@ class Filer:
         """Last in the transaction: it ends with the leases' lock, under which visitors wait."""
         now_us = self._now_us()
         await stored_calls.save(tx, [filed.row for filed in papers.filed])
-        if made := [event for filed in papers.filed for event in filed.events]:
+        if telling := [filed for filed in papers.filed if filed.events]:
+            # Behind `save`, which holds the calls: whoever says something about one of them now finds it as it is.
+            said = await results.of_calls(tx, [one.row.call_id for one in telling if one.row.state == "closed"])
+            made = [event for filed in telling for event in filing.told(filed, said.get(filed.row.call_id))]
             await outbox.add(tx, made, self._targets)
+        if self._desk is not None:
+            await self._desk.file(tx, papers.filed, papers.in_force)
         if papers.receipts and self._signer is not None:
             await stored_receipts.learn_key(tx, self._signer, node=self._node, now_us=now_us)
             await stored_receipts.keep(tx, papers.receipts)

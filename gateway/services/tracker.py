@@ -19,7 +19,7 @@ from gateway import store
 from gateway.core import calls, grouping, restarts
 from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
-from gateway.services import filer, forgotten
+from gateway.services import filer, forgotten, ticketing
 from gateway.services.filer import BookOf, Changed, Known, Papers
 from gateway.store import journal as stored_journal
 from gateway.store import signatures
@@ -114,6 +114,7 @@ class Tracker:
 
     `signer` signs the receipts of calls whose callers were asked; None: there will be none, and what was recorded is
     refused. `erased` keeps erased persons out of what is written; None: on a node that never erases (tests, bench).
+    `desk` opens and closes tickets; None: nobody does.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Tracker:
         with_region: bool = True,
         signer: signatures.Signer | None = None,
         erased: forgotten.Forgotten | None = None,
+        desk: ticketing.Ticketing | None = None,
     ) -> None:
         self._database = database
         self._reader = reader
@@ -144,6 +146,7 @@ class Tracker:
             with_region=with_region,
             signer=signer,
             erased=erased,
+            desk=desk,
         )
         self._outlets = outlets
         self._alive = alive

@@ -7,14 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, and_, case, delete, func, or_, select, update
 
 from gateway import store
-from gateway.core import tickets
+from gateway.core import ticketcauses, tickets
 from gateway.core.tickets import Kind, News, Result, State, Ticket, What
-from gateway.store import statements, ticketschema
+from gateway.store import schema, statements, ticketschema
 
 _TICKETS, _CALLS, _HISTORY = ticketschema.tickets, ticketschema.ticket_calls, ticketschema.ticket_history
+_CAUSES, _RECORDS = ticketschema.missed_causes, schema.calls
 _FIELDS = tuple(one.name for one in fields(Ticket))
 _JSON = ("attribution", "evidence", "request")
 _COLUMNS = tuple(_TICKETS.c[name] for name in _FIELDS)
@@ -73,6 +74,15 @@ async def open_of(connection: store.Connection, caller: str, *, alone: bool = Fa
     return await _one(connection, query, alone=alone)
 
 
+async def open_callers(connection: store.Connection, callers: Collection[str]) -> set[str]:
+    """Which of these callers have an open ticket."""
+    found: set[str] = set()
+    for chunk in statements.chunks(sorted(callers)):
+        query = select(_TICKETS.c.caller).where(_TICKETS.c.caller.in_(chunk), _TICKETS.c.state != State.CLOSED.value)
+        found |= {row[0] for row in await connection.execute(query)}
+    return found
+
+
 async def add(tx: store.Transaction, ticket: Ticket) -> Ticket | None:
     """Stores a new one and gives it back with its number. None: its caller has an open one, or it was there before."""
     statement = statements.insert(tx, _TICKETS).values(_values(ticket)).on_conflict_do_nothing()
@@ -122,6 +132,67 @@ async def parts(connection: store.Connection, call_ids: Collection[str]) -> dict
 async def note_part(tx: store.Transaction, call_id: str, number: int, part: str, at_us: int) -> None:
     """Remembers what a call did to a ticket, so that it does it once."""
     await statements.upsert(tx, _CALLS, [{"call_id": call_id, "ticket": number, "part": part, "at_us": at_us}])
+
+
+async def judge(
+    tx: store.Transaction,
+    call_id: str,
+    at_us: int,
+    verdict: ticketcauses.Verdict,
+) -> bool:
+    """Keeps why a call was missed. False: that was done before, and so was what follows from it."""
+    values = {
+        "call_id": call_id,
+        "at_us": at_us,
+        "cause": verdict.cause.value,
+        "why": verdict.why,
+        "evidence": json.dumps(verdict.evidence, ensure_ascii=False, separators=(",", ":")),
+    }
+    statement = statements.insert(tx, _CAUSES).values(values).on_conflict_do_nothing()
+    return (await tx.execute(statement.returning(_CAUSES.c.call_id))).first() is not None
+
+
+async def note_outcome(tx: store.Transaction, call_id: str, *, ticket: int | None, skipped: str | None) -> None:
+    """Which ticket a missed call came to, or why to none."""
+    await tx.execute(update(_CAUSES).where(_CAUSES.c.call_id == call_id).values(ticket=ticket, skipped=skipped))
+
+
+async def causes_since(connection: store.Connection, cause: ticketcauses.Cause, since_us: int) -> dict[str, int]:
+    """How many calls were missed for this class of cause since then, by the word why."""
+    query = select(_CAUSES.c.why, func.count()).where(_CAUSES.c.cause == cause.value, _CAUSES.c.at_us >= since_us)
+    return {row[0]: row[1] for row in await connection.execute(query.group_by(_CAUSES.c.why))}
+
+
+async def later_talk(connection: store.Connection, number: str, since_us: int) -> bool:
+    """Whether this person spoke to one of us since then: called and was answered, or was called and answered."""
+    theirs = or_(
+        and_(_RECORDS.c.caller == number, _RECORDS.c.direction == "inbound"),
+        and_(_RECORDS.c.did == number, _RECORDS.c.direction == "outbound"),
+    )
+    query = select(_RECORDS.c.call_id).where(theirs, _RECORDS.c.answered_us >= since_us).limit(1)
+    return (await connection.execute(query)).first() is not None
+
+
+async def later_tries(connection: store.Connection, number: str, since_us: int) -> list[str]:
+    """Calls to this person since then that are over and that nobody answered, oldest first: their records."""
+    query = select(_RECORDS.c.record).where(
+        _RECORDS.c.did == number,
+        _RECORDS.c.direction == "outbound",
+        _RECORDS.c.started_us >= since_us,
+        _RECORDS.c.answered_us.is_(None),
+        _RECORDS.c.state == "closed",
+    )
+    return list((await connection.execute(query.order_by(_RECORDS.c.started_us))).scalars())
+
+
+async def abandons(connection: store.Connection, number: str, since_us: int, until_us: int) -> tuple[int, int]:
+    """Calls to one of our numbers in a span, and how many of them were short abandons."""
+    inbound = (_RECORDS.c.did == number, _RECORDS.c.direction == "inbound")
+    span = (_RECORDS.c.started_us > since_us, _RECORDS.c.started_us <= until_us)
+    is_short = and_(_RECORDS.c.outcome == "abandoned", _RECORDS.c.ring_seconds <= ticketcauses.SHORT_SECONDS)
+    query = select(func.count(), func.coalesce(func.sum(case((is_short, 1), else_=0)), 0)).where(*inbound, *span)
+    row = (await connection.execute(query)).one()
+    return int(row[0]), int(row[1])
 
 
 async def due(connection: store.Connection, now_us: int, *, limit: int = PAGE) -> list[int]:

@@ -41,7 +41,7 @@ tickets = Table(
     Column("opened_us", BigInteger, nullable=False),
     Column("last_miss_us", BigInteger, nullable=False),
     Column("round_us", BigInteger, nullable=False),
-    Column("deadline_us", BigInteger, nullable=False),
+    Column("deadline_us", BigInteger, nullable=False, info=impersonal("a time")),
     Column("next_due_us", BigInteger),
     Column("reminded_us", BigInteger),
     Column("escalated_us", BigInteger),
@@ -78,6 +78,19 @@ ticket_calls = Table(
     Column("part", PlainText, nullable=False, comment="miss, attempt or reached: what the call did to it, once"),
     Column("at_us", BigInteger, nullable=False),
     Index("ix_ticket_calls_ticket", "ticket"),
+)
+
+missed_causes = Table(
+    "missed_causes",
+    metadata,
+    Column("call_id", PlainText, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("cause", PlainText, nullable=False, comment="class of the missed call"),
+    Column("why", PlainText, nullable=False),
+    Column("evidence", PlainText, nullable=False, comment="JSON"),
+    Column("ticket", BigInteger, comment="NULL: it gave none"),
+    Column("skipped", PlainText, comment="why it gave none"),
+    Index("ix_missed_causes_at", "at_us", "cause"),
 )
 
 ticket_history = Table(

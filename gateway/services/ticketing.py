@@ -1,0 +1,297 @@
+"""Tickets of missed calls, opened and closed by the calls themselves, in the transaction that stores them (R37, N8).
+
+    missed inbound call ──▶ why (ticketcauses) ──▶ no ticket (counted) │ merged into the open one │ a new one
+    answered call, either way ──▶ the caller's open ticket is closed
+    outbound call that nobody answered ──▶ an attempt
+
+A call does each of this once, whatever is read again. The same calls give the same tickets in any order: a miss that is
+read after the talk that followed it opens none.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway import store
+from gateway.core import book, events, numbers, ticketcauses, ticketduty, ticketrules, tickets
+from gateway.services import filing, ticketkeeping
+from gateway.store import calls as stored_calls
+from gateway.store import tickets as stored
+
+SECOND_US = 1_000_000
+LAST_AGENT_US = 365 * 86_400 * SECOND_US
+"""How long a caller belongs to the agent who spoke to them last."""
+
+Observe = Callable[[str], None]
+"""Told what became of a missed call: `opened`, `merged`, or the reason why it gave no ticket."""
+
+
+class _Call:
+    """A call as it is stored now. `person`: E.164 with `+` of who called or was called; "" when unknown."""
+
+    __slots__ = ("person", "record", "row")
+
+    def __init__(self, filed: filing.Filed) -> None:
+        self.row = filed.row
+        self.record = filed.document
+        self.person = _person(filed.row)
+
+    @property
+    def is_miss(self) -> bool:
+        return self.row.direction == "inbound" and self.row.state == "closed" and self.row.missed
+
+    @property
+    def is_talk(self) -> bool:
+        return self.row.answered_us is not None
+
+    @property
+    def is_try(self) -> bool:
+        return self.row.direction == "outbound" and self.row.state == "closed" and not self.is_talk
+
+    @property
+    def at_us(self) -> int:
+        """A miss happens at its end, a talk when it begins, an attempt when it is made."""
+        if self.is_miss:
+            return self.row.ended_us or self.row.last_row_us
+        return self.row.answered_us or self.row.started_us
+
+
+class Ticketing:
+    """Runs inside the transaction of the calls."""
+
+    def __init__(
+        self, *, targets: Collection[str], now_us: Callable[[], int], observe: Observe = lambda what: None
+    ) -> None:
+        self._targets = targets
+        self._now_us = now_us
+        self._observe = observe
+
+    async def file(self, tx: store.Transaction, filed: Sequence[filing.Filed], in_force: book.Book | None) -> None:
+        """What these calls, stored just now, mean for tickets."""
+        calls = [call for call in map(_Call, filed) if call.is_miss or (call.person and (call.is_talk or call.is_try))]
+        if not calls:
+            return
+        others = {call.person for call in calls if not call.is_miss}
+        concerned = await stored.open_callers(tx, others) if others else set[str]()
+        concerned |= {call.person for call in calls if call.is_miss}
+        calls = [call for call in calls if call.person in concerned]
+        if not calls:
+            return
+        done = await stored.parts(tx, [call.row.call_id for call in calls])
+        # By caller: two processes that write the same tickets take them in the same order.
+        for call in sorted(calls, key=lambda call: (call.person, call.at_us, call.row.call_id)):
+            part = done.get(call.row.call_id, (0, ""))[1]
+            if call.is_talk:
+                if part != ticketkeeping.REACHED:
+                    await self._talked(tx, call, in_force)
+            elif call.is_miss:
+                await self._missed(tx, call, in_force)
+            elif not part:
+                await self._tried(tx, call, in_force)
+
+    # --- a talk, an attempt ---
+
+    async def _talked(self, tx: store.Transaction, call: _Call, in_force: book.Book | None) -> None:
+        ticket = await stored.open_of(tx, call.person, alone=True)
+        was_miss = ticket is not None and ticket.last_call_id == call.row.call_id
+        if ticket is None or (call.at_us < ticket.last_miss_us and not was_miss):
+            return
+        is_outbound = call.row.direction == "outbound"
+        result = tickets.Result.CALLED_BACK if is_outbound else tickets.Result.CALLED_AGAIN
+        agent = _caller_agent(call.record, in_force) if is_outbound else call.row.agent
+        actor = ticketkeeping.actor_of(call.record, agent) if is_outbound or agent else tickets.SYSTEM
+        change = tickets.reached(
+            ticket, call.at_us, result, actor=actor, call_id=call.row.call_id, is_attempt=is_outbound
+        )
+        await stored.note_part(tx, call.row.call_id, ticket.number, ticketkeeping.REACHED, call.at_us)
+        await ticketkeeping.keep(tx, change, targets=self._targets, now_us=self._now_us())
+
+    async def _tried(self, tx: store.Transaction, call: _Call, in_force: book.Book | None) -> None:
+        if not ticketcauses.is_attempt(call.record):
+            return
+        ticket = await stored.open_of(tx, call.person, alone=True)
+        if ticket is None or call.at_us < ticket.opened_us:
+            return
+        await ticketkeeping.count_try(
+            tx,
+            ticket,
+            ticketduty.terms(_route(in_force, ticket.route), in_force),
+            call.record,
+            _caller_agent(call.record, in_force),
+            targets=self._targets,
+            now_us=self._now_us(),
+        )
+
+    # --- a miss ---
+
+    async def _missed(self, tx: store.Transaction, call: _Call, in_force: book.Book | None) -> None:
+        verdict = ticketcauses.verdict(call.record, await _signs(tx, call, in_force))
+        if not await stored.judge(tx, call.row.call_id, call.at_us, verdict):
+            return
+        route = _route(in_force, call.record["route"] or _route_of_number(call.row.did, in_force))
+        skipped = _why_none(call.record, verdict, ticketduty.rules_of(route))
+        number: int | None = None
+        if skipped is None and await stored.later_talk(tx, call.person, call.at_us):
+            skipped = "spoken_since"
+        if skipped is None:
+            number = await self._merged_or_opened(tx, call, verdict, route, in_force)
+            skipped = None if number is not None else "opened_before"
+        await stored.note_outcome(tx, call.row.call_id, ticket=number, skipped=skipped)
+        if skipped is not None:
+            self._observe(skipped)
+
+    async def _merged_or_opened(
+        self,
+        tx: store.Transaction,
+        call: _Call,
+        verdict: ticketcauses.Verdict,
+        route: book.Route | None,
+        in_force: book.Book | None,
+    ) -> int | None:
+        terms = ticketduty.terms(route, in_force)
+        now_us = self._now_us()
+        known = await stored.open_of(tx, call.person, alone=True)
+        if known is None:
+            owner = await _owner(tx, call.person, route, in_force, call.at_us)
+            made = await ticketkeeping.add_new(
+                tx, _new(call, verdict, route, owner), terms, targets=self._targets, now_us=now_us
+            )
+            if made is not None:
+                await stored.note_part(tx, call.row.call_id, made.number, ticketkeeping.MISS, call.at_us)
+                self._observe("opened")
+                return made.number
+            # Another process opened one meanwhile.
+            known = await stored.open_of(tx, call.person, alone=True)
+        if known is None:
+            return None
+        change = tickets.missed_again(known, terms, call.at_us, call.row.call_id)
+        await stored.note_part(tx, call.row.call_id, known.number, ticketkeeping.MISS, call.at_us)
+        await ticketkeeping.keep(tx, change, targets=self._targets, now_us=now_us)
+        self._observe("merged")
+        return known.number
+
+
+def _new(call: _Call, verdict: ticketcauses.Verdict, route: book.Route | None, owner: str | None) -> tickets.Ticket:
+    record, attributed = call.record, dict(call.record["attribution"])
+    attributed.pop("candidates", None)
+    return tickets.Ticket(
+        number=0,
+        ticket_id=str(uuid.uuid5(events.EVENT_IDS, f"ticket/{call.row.call_id}")),
+        kind=tickets.Kind.MISSED,
+        caller=call.person,
+        caller_name=record["caller"]["name"],
+        opened_us=call.at_us,
+        last_miss_us=call.at_us,
+        round_us=call.at_us,
+        deadline_us=call.at_us,
+        wanted=0,
+        call_id=call.row.call_id,
+        last_call_id=call.row.call_id,
+        tracking_number=record["tracking"]["number"],
+        route=route.key if route is not None else record["route"],
+        site=record["site"],
+        node=call.row.node,
+        source=call.row.source,
+        campaign=call.row.campaign,
+        attribution=attributed,
+        consent_mode=record["recording_consent"]["mode"],
+        consent_region=record["recording_consent"]["region"],
+        cause=verdict.cause.value,
+        evidence=verdict.evidence,
+        owner=owner,
+    )
+
+
+def _why_none(record: Mapping[str, Any], verdict: ticketcauses.Verdict, rules: ticketrules.Rules) -> str | None:
+    """Why a missed call gives no ticket, None when it does."""
+    wants = verdict.why == "callback_wanted"
+    if not rules.enabled:
+        return "off"
+    if ticketcauses.is_anonymous(record):
+        return "anonymous"
+    if ticketcauses.is_short_abandon(record) and not rules.short_abandons and not wants:
+        return "short_abandon"
+    if verdict.cause is ticketcauses.Cause.SYSTEM and rules.system_faults is ticketrules.Faults.ALERT and not wants:
+        return "system_fault"
+    return None
+
+
+async def _owner(
+    tx: store.Transaction, caller: str, route: book.Route | None, in_force: book.Book | None, at_us: int
+) -> str | None:
+    duty = ticketduty.on_duty(route, in_force, datetime.fromtimestamp(at_us / SECOND_US, UTC))
+    if not duty:
+        return None
+    rules = ticketduty.rules_of(route)
+    last = await stored_calls.last_answering_agent(tx, caller, at_us - LAST_AGENT_US)
+    load = await stored.load_of_agents(tx, duty)
+    return ticketduty.chosen(rules, duty, last_agent=last.agent if last is not None else None, load=load)
+
+
+async def _signs(tx: store.Transaction, call: _Call, in_force: book.Book | None) -> ticketcauses.Signs:
+    is_known = in_force is None or call.record["tracking"]["kind"] is not None
+    if not ticketcauses.is_short_abandon(call.record):
+        return ticketcauses.Signs(is_known)
+    started_us = call.row.started_us
+    count, short = await stored.abandons(
+        tx, call.row.did, started_us - ticketcauses.SPIKE_SECONDS * SECOND_US, started_us
+    )
+    return ticketcauses.Signs(is_known, short, count)
+
+
+def _person(row: stored_calls.CallRow) -> str:
+    number = row.did if row.direction == "outbound" else row.caller
+    return number if number is not None and numbers.is_e164(number) else ""
+
+
+def _route(in_force: book.Book | None, key: str | None) -> book.Route | None:
+    return None if in_force is None or key is None else in_force.routes.get(key)
+
+
+def _route_of_number(did: str, in_force: book.Book | None) -> str | None:
+    known = None if in_force is None else in_force.tracking_numbers.get(did.removeprefix("+"))
+    return None if known is None else known.route
+
+
+def _caller_agent(record: Mapping[str, Any], in_force: book.Book | None) -> str | None:
+    """Whose phone made an outbound call."""
+    if record["agent"] is not None:
+        return str(record["agent"])
+    extension = record["caller"]["raw"]
+    if in_force is None or not extension:
+        return None
+    return next(
+        (agent.key for agent in in_force.agents.values() if extension in (agent.extension, agent.endpoint)), None
+    )
+
+
+def request_id(event_id: str) -> str:
+    """The ticket of a request on a page."""
+    return str(uuid.uuid5(events.EVENT_IDS, f"ticket/request/{event_id}"))
+
+
+def of_request(event_id: str, data: dict[str, Any], *, node: str, at_us: int) -> tickets.Ticket:
+    """The ticket of a request (`callback.requested`), without owner. `data`: the event's."""
+    attributed = data.get("attribution") or {}
+    said = {name: data[name] for name in ("message", "when", "page", "number_raw") if data.get(name)}
+    return tickets.Ticket(
+        number=0,
+        ticket_id=request_id(event_id),
+        kind=tickets.Kind.REQUEST,
+        caller=data["number"],
+        caller_name=data["name"],
+        opened_us=at_us,
+        last_miss_us=at_us,
+        round_us=at_us,
+        deadline_us=at_us,
+        wanted=0,
+        site=data["site"],
+        node=node,
+        source=attributed.get("source"),
+        campaign=attributed.get("campaign"),
+        attribution=attributed,
+        request=said,
+    )
