@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from gateway.config import timetables
-from gateway.core import book, displayrules, receivers, webbook
+from gateway.core import audiences, book, displayrules, receivers, rules, webbook
 from gateway.core.outgoing.integration import Integration
 
 
@@ -25,6 +25,7 @@ def difference(old: book.Book | None, new: book.Book) -> list[str]:
         ("destination", "destinations"),
         ("hours", "hours"),
         ("route", "routes"),
+        ("audience", "audiences"),
     ):
         lines += _changes(what, getattr(old, name) if old is not None else {}, getattr(new, name))
     lines += _changes("tracking number", {} if old is None else _static_numbers(old), _static_numbers(new))
@@ -35,6 +36,7 @@ def difference(old: book.Book | None, new: book.Book) -> list[str]:
         lines.append("~ which visits are of which source")
     for what, name in (("webhook", "webhooks"), ("broker", "brokers"), ("integration", "integrations")):
         lines += _changes(what, getattr(old.receivers, name) if old is not None else {}, getattr(new.receivers, name))
+    lines += _scoring_changes(rules.Scoring() if old is None else old.scoring, new.scoring)
     old_bans = {} if old is None else {ban.number: ban for ban in old.bans}
     lines += _changes("ban", old_bans, {ban.number: ban for ban in new.bans})
     lines += _context_changes(frozenset() if old is None else old.local_contexts, new.local_contexts)
@@ -64,6 +66,16 @@ def _changes(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Itera
             )
             for name in changed:
                 yield f"~ {what} {key}: {name} {_said(getattr(old[key], name))} → {_said(getattr(value, name))}"
+
+
+def _scoring_changes(old: rules.Scoring, new: rules.Scoring) -> Iterator[str]:
+    before, after = {rule.key: rule for rule in old.rules}, {rule.key: rule for rule in new.rules}
+    yield from _changes("rule", before, after)
+    if [key for key in before if key in after] != [key for key in after if key in before]:
+        yield f"~ order of rules: {_listed(list(after))}"
+    for name in ("lowest", "highest", "qualified_from"):
+        if getattr(old, name) != getattr(new, name):
+            yield f"~ scoring: {name} {_said(getattr(old, name))} → {_said(getattr(new, name))}"
 
 
 def _context_changes(old: frozenset[str], new: frozenset[str]) -> Iterator[str]:
@@ -98,6 +110,10 @@ def _summary(value: Any) -> str:
             return f": {_said(value.events)} → {value.host}:{value.port}, topic {value.topic}"
         case Integration():
             return f": {value.kind.value}{', dry run' if value.dry_run else ''}"
+        case audiences.Audience():
+            return f": {value.who.value} → {value.platform.value}"
+        case rules.Rule():
+            return f": {value.when.words}: {value.gives}"
         case book.BusinessHours():
             return f": {_said(value.opening_times) if value.opening_times else 'always closed'}"
     return ""
@@ -117,6 +133,8 @@ def _said(value: Any) -> str:
             return _listed(sorted(value))
         case Mapping():
             return _listed([f"{_said(key)} {_said(item)}" for key, item in value.items()])
+        case rules.When():
+            return value.words
         case (book.OpeningTime(), *_):
             return _timetable(value)
         case tuple():

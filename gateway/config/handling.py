@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from gateway.config import tables
-from gateway.core import book, prompts, regions, whisper
+from gateway.core import book, prompts, rating, regions, whisper
 
 LANGUAGE = re.compile(r"[a-z]{2}(-[A-Z]{2})?")
 LANGUAGE_SHAPE = "a language code like ru or en-GB"
+_OUTCOME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 _FIXED = tuple(mode for mode in book.RecordingMode if mode is not book.RecordingMode.REGION)
 
 
@@ -75,6 +76,46 @@ def accept(table: tables.Table) -> book.Acceptance | None:
     """The `accept` of `table`; None if absent."""
     chosen = table.choice("accept", book.Acceptance, book.Acceptance.NONE)
     return chosen if "accept" in table.raw else None
+
+
+def rated(table: tables.Table) -> rating.Wish | None:
+    """The `rating` of a route: who is asked how the call was, and what; None = nobody."""
+    inner = table.table("rating")
+    if inner is None:
+        return None
+    if "by" not in inner.raw:
+        inner.wrong("by", "is missing: agent, caller or both")
+    by = inner.choice("by", rating.By, rating.By.AGENT)
+    named = inner.references("questions", [one.value for one in rating.Question], "question")
+    asked = tuple(one for one in rating.Question if one.value in named) or tuple(rating.Question)
+    if inner.raw.get("questions") == []:
+        inner.wrong("questions", "must not be empty; leave the whole table out to ask nothing")
+    wish = rating.Wish(
+        by=by,
+        questions=asked,
+        outcomes=_outcomes(inner, by, asked),
+        min_talk_seconds=inner.whole("min_talk_seconds", 5, 0, 3600),
+        key_seconds=inner.whole("key_seconds", 4, 2, 10),
+    )
+    inner.refuse_unknown()
+    return wish
+
+
+def _outcomes(inner: tables.Table, by: rating.By, asked: tuple[rating.Question, ...]) -> tuple[str, ...]:
+    """Names of the keys 1, 2, … to the question `outcome`."""
+    named = inner.texts("outcomes")
+    for index, name in enumerate(named):
+        if not _OUTCOME.fullmatch(name):
+            inner.wrong("outcomes", "must be 1 to 24 of a-z 0-9 -, not beginning with -", index=index)
+        elif name in named[:index]:
+            inner.wrong("outcomes", f"'{name}' stands here twice", index=index)
+    if "outcomes" in inner.raw and not 2 <= len(named) <= rating.MAX_OUTCOMES:
+        inner.wrong("outcomes", f"must be 2 to {rating.MAX_OUTCOMES} names, of the keys 1, 2, …")
+    if named and rating.Question.OUTCOME not in asked:
+        inner.wrong("outcomes", "says nothing where the question outcome is not asked")
+    if named and by is rating.By.BOTH:
+        inner.wrong("outcomes", "agent and caller have keys of their own: leave it out, or ask one of them")
+    return named
 
 
 def _is_template(table: tables.Table, name: str, text: str) -> bool:

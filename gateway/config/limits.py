@@ -34,6 +34,12 @@ _SERVICES_FRAME = (
 )
 """Consent, whisper, acceptance and unanswered behaviour, all of them at once."""
 
+_RATING_FRAME = (
+    len("DM_QA=11111111,DM_QO=,DM_QG=,DM_QS=,DM_PO=,DM_PG=,DM_PS=,DM_QE=,DM_QN=9-9,DM_QT=10,DM_QM=3600,")
+    + 7 * _PROMPT_PATH
+)
+"""Rating by keys, asked of agent and caller."""
+
 _STEP_FRAME = len("DM_S1=,DM_K1=,DM_T1=300,DM_R1=f,DM_F1=123456789012345,DM_L1=,")
 _BRANCH = len("DM_N1=8888,")
 _UUID = "00000000-0000-4000-8000-000000000000"
@@ -98,6 +104,7 @@ def answer_bytes(route: book.Route, routing_book: book.Book, steps: Sequence[rou
     messages = [route.after_hours_message, route.unanswered_message, *(ban.message for ban in routing_book.bans)]
     total = _ANSWER_FRAME + len(route.key) + max(len(message or "") for message in messages)
     total += _PROMPT_PATH + _SERVICES_FRAME if _has_services(route, routing_book) else 0
+    total += _RATING_FRAME if route.rating is not None else 0
     for step in steps:
         total += _STEP_FRAME + len(dial_string(step)) + len(journal_members(step))
         total += routing.MAX_LABEL_BYTES if step.caller_label else 0
@@ -114,6 +121,7 @@ def _has_services(route: book.Route, routing_book: book.Book) -> bool:
         or bool(route.whisper)
         or route.accept is not book.Acceptance.NONE
         or route.unanswered is not book.Unanswered.MESSAGE
+        or route.rating is not None
         or any(one.accept is book.Acceptance.PRESS_1 for one in routing_book.destinations.values())
         or any(one.recording not in silent for one in routing_book.tracking_numbers.values())
     )

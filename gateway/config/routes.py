@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config import destinations, handling, tables, timetables
+from gateway.config import destinations, handling, tables, ticketsettings, timetables
 from gateway.core import book, numbers
 
 PROMPT = re.compile(r"@[a-z][a-z0-9_]{0,39}|(?!@|.*\.\.)[A-Za-z0-9_.+/@-]{1,200}")
@@ -29,6 +29,7 @@ class Surroundings:
     destinations: destinations.Destinations
     hours: dict[str, book.BusinessHours]
     hours_declared: frozenset[str]
+    agents: Mapping[str, book.Agent]
     default_site: book.Site
 
     def sources_under(self, keys: tuple[str, ...]) -> frozenset[str]:
@@ -79,6 +80,8 @@ def read(table: tables.Table, key: str, around: Surroundings) -> book.Route:
         accept_seconds=table.whole("accept_seconds", 5, 2, 15),
         answering_machine_detection=bool(table.flag("answering_machine_detection")),
         unanswered=table.choice("unanswered", book.Unanswered, book.Unanswered.MESSAGE),
+        rating=handling.rated(table),
+        tickets=ticketsettings.read(table, around.agents, around.hours_declared, has_hours=hours is not None),
     )
     _refuse_idle_hours(table, route)
     if route.answering_machine_detection and not _asks_anybody(route, around.destinations.by_key):

@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.config import (
+    audiences,
     destinations,
     integrations,
     limits,
     outgoing,
     routes,
+    rules,
     sections,
     shipped,
     tables,
@@ -28,6 +30,7 @@ from gateway.config import (
 from gateway.config.difference import difference
 from gateway.config.problems import Problems, RoutingError, RoutingErrors
 from gateway.core import book, displayrules, prompts, receivers, regions, traffictables, webbook
+from gateway.core import rules as scoring_rules
 
 __all__ = ["MAX_CHARACTERS", "RoutingError", "RoutingErrors", "difference", "file_revision", "parse"]
 
@@ -126,7 +129,14 @@ class _Reading:
         sites = {site.key: site for site in self._with_default_destinations()}
         hours_declared = frozenset(self._hours)
         around = routes.Surroundings(
-            sites, self._trunks, self._sources, self._destinations, self._hours, hours_declared, self._default_site
+            sites,
+            self._trunks,
+            self._sources,
+            self._destinations,
+            self._hours,
+            hours_declared,
+            self._agents,
+            self._default_site,
         )
         route_tables = self._keyed("route", "route")
         read_routes = {key: routes.read(table, key, around) for key, table in route_tables.items()}
@@ -134,6 +144,9 @@ class _Reading:
         web = self._read_web(sites, around, read_routes, numbers)
         bans = self._read_bans()
         told = self._read_receivers()
+        known = audiences.Known(sites, read_routes, self._sources, around.sources_under)
+        audience_tables = self._keyed("audience", "audience")
+        scoring = self._read_rules(around, read_routes)
         self._root.optional_whole("revision", 0, 2**31 - 1)
         self._root.refuse_unknown()
         made = book.Book(
@@ -150,6 +163,8 @@ class _Reading:
             local_contexts=self._local_contexts,
             web=web,
             receivers=told,
+            audiences={key: audiences.read(table, key, known) for key, table in audience_tables.items()},
+            scoring=scoring,
         )
         _refuse_large_routes(made, route_tables)
         return made
@@ -267,6 +282,18 @@ class _Reading:
             reader.read_rule(table, key)
         reader.refuse_unreachable()
         return reader.finished(self._web_sites, self._source_rules)
+
+    def _read_rules(self, around: routes.Surroundings, read_routes: dict[str, book.Route]) -> scoring_rules.Scoring:
+        known = rules.Known(
+            sources=self._sources,
+            sources_under=around.sources_under,
+            agents=frozenset(self._agents),
+            routes=frozenset(read_routes),
+            hours=around.hours_declared,
+        )
+        by_key = self._keyed("rule", "rule")
+        read = {key: rules.read(table, key, known) for key, table in by_key.items()}
+        return rules.scoring(self._root, read)
 
     def _read_receivers(self) -> receivers.Receivers:
         webhooks = {key: outgoing.read_webhook(table, key) for key, table in self._keyed("webhook", "webhook").items()}

@@ -203,6 +203,8 @@ def _with_channel(
     ended_us = leg.ended_at_us
     if ended_us is None and end.is_closed:
         ended_us = end.until_us
+    if ended_us is not None and leg.asked_at_us is not None:
+        ended_us = min(ended_us, leg.asked_at_us)
     # A person's ringing ends when they pick up; a queue's when its agent talks.
     rang_until = (answered_us if leg.is_local else leg.answered_at_us) or answered_us or ended_us or end.until_us
     return Attempt(

@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from gateway.core import prompts, webbook
+from gateway.core import prompts, rating, rules, ticketrules, webbook
 from gateway.core.channels import Channel as Channel
 from gateway.core.receivers import Receivers
 from gateway.core.regions import RecordingMode as RecordingMode
 from gateway.core.regions import RegionTable
+
+if TYPE_CHECKING:
+    # It reads numbers, whose forms stand here.
+    from gateway.core.audiences import Audience
 
 MAX_STEPS = 8
 MAX_MEMBERS = 8
@@ -351,6 +356,10 @@ class Route:
     answering_machine_detection: bool = False
     """Asterisk guesses whether a machine answered, where 1 must be pressed; the record calls it an inference."""
     unanswered: Unanswered = Unanswered.MESSAGE
+    rating: rating.Wish | None = None
+    """Whom to ask by keys how the call was, when it is over (R73); None = nobody."""
+    tickets: ticketrules.Rules = ticketrules.DEFAULT
+    """What becomes of its missed calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +411,10 @@ class Book:
     web: webbook.WebBook = field(default_factory=webbook.WebBook)
     receivers: Receivers = field(default_factory=Receivers)
     """Who is told of what happens."""
+    audiences: Mapping[str, Audience] = field(default_factory=dict)
+    """Callers to be exported for ad platforms."""
+    scoring: rules.Scoring = field(default_factory=rules.Scoring)
+    """Rules that score and tag calls."""
     regions: RegionTable = field(default_factory=lambda: RegionTable({}))
     """What the law of recording asks for where; not part of the routing file."""
     words: prompts.Catalogue = field(default_factory=lambda: prompts.Catalogue({}))

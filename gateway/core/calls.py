@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.core import attempts as attempts_
-from gateway.core import consent, outcomes, story, talks
+from gateway.core import callingback, consent, outcomes, rating, story, talks
 from gateway.core.attempts import Attempt
 from gateway.core.consent import Given
 from gateway.core.outcomes import AttemptOutcome, Outcome
@@ -124,6 +124,12 @@ class CallFacts:
     """The notice before a message, DM_CONSENT with w=message; None = nobody was invited to leave one."""
     pauses: tuple[tuple[int, int | None], ...] = ()
     """When the agent's key paused the recording, and when it went on; None = not before the end."""
+    rated: tuple[rating.Rated, ...] = ()
+    """What who was still there said of the call by keys when it was over, in order."""
+    phone: str = ""
+    """Of an outbound call: the endpoint that made it."""
+    callback: callingback.CallBack | None = None
+    """Of an outbound call that returns a missed one."""
 
 
 def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | None:
@@ -198,6 +204,9 @@ def fold(rows: Iterable[Row], *, closed: Closing | None = None) -> CallFacts | N
             else consent.given(tale.message_consent, tale.message_consent_at_us)
         ),
         pauses=tale.pauses,
+        rated=tale.rated,
+        phone=story.peer_of(tale.inbound_name) if tale.is_outbound else "",
+        callback=callingback.told(entry, tale.result_key) if tale.is_outbound else None,
     )
 
 

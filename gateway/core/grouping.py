@@ -13,7 +13,13 @@ from gateway.core.rows import EventKind, Row
 OUR_CONTEXTS = "dialmark-"
 OUR_EVENTS = "DM_"
 CALLEE_EVENT = "DM_ACCEPT"
-"""The one event of ours on the channel of who answers: it never begins a call."""
+"""An event of ours on the channel of who answers."""
+RATE_EVENT = "DM_RATE"
+"""After the call, on the channel of whoever is still there."""
+BREAK_EVENT = "DM_BREAK"
+"""An agent's break begins or ends: of no call."""
+NEVER_FIRST = frozenset({CALLEE_EVENT, RATE_EVENT, BREAK_EVENT})
+"""Events of ours that never begin a call."""
 REMEMBERED_CLOSED = 10_000
 """How many closed groups are still recognised when a late row comes; an hour at 3 calls/s."""
 
@@ -104,6 +110,6 @@ class Grouping:
 def begins_call(row: Row) -> bool:
     """Whether a row of an unknown channel starts a group: the inbound channel's start, or any user event of ours (the
     call came from somebody else's context, or the rows before were lost)."""
-    if row.user_event.startswith(OUR_EVENTS) and row.user_event != CALLEE_EVENT:
+    if row.user_event.startswith(OUR_EVENTS) and row.user_event not in NEVER_FIRST:
         return True
     return row.kind == _CHAN_START and row.unique_id == row.linked_id and row.context.startswith(OUR_CONTEXTS)

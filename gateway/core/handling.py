@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.core import book, consent, plans, prompts, whisper
+from gateway.core import book, callingback, consent, plans, prompts, rating, whisper
 
 UNANSWERED_PROMPTS: Mapping[book.Unanswered, tuple[str, ...]] = {
     book.Unanswered.WAIT: ("wait",),
@@ -39,11 +39,12 @@ class Services:
     has_whisper: bool
     acceptance: plans.Acceptance | None
     unanswered: book.Unanswered
+    rating: plans.Rating | None = None
 
     def __bool__(self) -> bool:
         records = self.consent.mode is not book.RecordingMode.OFF
         waits = self.unanswered is not book.Unanswered.MESSAGE
-        return records or self.has_whisper or self.acceptance is not None or waits
+        return records or self.has_whisper or self.acceptance is not None or waits or self.rating is not None
 
     @property
     def why(self) -> Iterator[str]:
@@ -56,6 +57,10 @@ class Services:
             yield f"who answers must press 1 in step {numbered}{detecting}"
         if self.unanswered is not book.Unanswered.MESSAGE:
             yield f"when nobody takes the call: {self.unanswered}"
+        if self.rating is not None:
+            asked = {rating.By.AGENT: "the agent", rating.By.CALLER: "the caller", rating.By.BOTH: "who is still there"}
+            wish = self.rating.wish
+            yield f"when the call is over {asked[wish.by]} is asked by keys: {', '.join(wish.questions)}"
 
 
 def services(
@@ -74,6 +79,7 @@ def services(
         has_whisper=bool(call.whisper) and bool(steps),
         acceptance=_acceptance(route, accepting),
         unanswered=_unanswered(route, call, steps),
+        rating=_rating(route, steps),
     )
 
 
@@ -95,6 +101,18 @@ def _acceptance(route: book.Route, accepting: tuple[bool, ...]) -> plans.Accepta
     return plans.Acceptance(
         accepting, route.accept_repeats, route.accept_seconds, detects_machine=route.answering_machine_detection
     )
+
+
+def _rating(route: book.Route, steps: tuple[plans.Step, ...]) -> plans.Rating | None:
+    if route.rating is None or not steps:
+        return None
+    return plans.Rating(route.rating, tuple(_may_be_asked(route.rating, step) for step in steps))
+
+
+def _may_be_asked(wish: rating.Wish, step: plans.Step) -> bool:
+    """Dial has one option for all that ring together."""
+    is_asked = rating.By.AGENT in wish.asked
+    return is_asked and all(one.kind is not book.DestinationKind.LOCAL for one in step.destinations)
 
 
 def _must_accept(route: book.Route, step: plans.Step) -> bool:
@@ -172,6 +190,7 @@ def _prompt_demands(routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
             named = prompts.Wanted("ban_challenge", "")
         if named is not None:
             wanted |= {prompts.Wanted(named.key, language) for _, language in done}
+    wanted |= callingback.demands(routing)
     yield from ((one,) for one in sorted(wanted, key=lambda one: (one.key, one.language)))
 
 
@@ -194,6 +213,9 @@ def _keys_of(route: book.Route, routing: book.Book) -> Iterator[str]:
     for message in (route.unanswered_message, route.after_hours_message):
         if (named := prompts.named(message, "")) is not None:
             yield named.key
+    if route.rating is not None:
+        yield from (rating.PROMPT_KEYS[who][one] for who in route.rating.asked for one in route.rating.questions)
+        yield rating.THANKS
     waits = {route.unanswered.value, route.after_hours.value if route.hours is not None else ""}
     for behaviour, keys in UNANSWERED_PROMPTS.items():
         if behaviour.value in waits:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from gateway.core import book, consent, prompts, whisper
+from gateway.core import book, consent, prompts, rating, whisper
 
 
 class Action(StrEnum):
@@ -88,6 +88,23 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """Who is asked by keys how the call was, when it is over (R73). `steps`: for each step, whether who answers there may
+    be asked; behind a `local:` destination nobody may, since a queue would ring its agents for a caller who is gone."""
+
+    wish: rating.Wish
+    steps: tuple[bool, ...]
+
+    def wanted(self, language: str) -> tuple[tuple[rating.By, rating.Question, prompts.Wanted], ...]:
+        """The prompt of each question to each who may be asked."""
+        return tuple(
+            (who, question, prompts.Wanted(rating.PROMPT_KEYS[who][question], language))
+            for who in self.wish.asked
+            for question in self.wish.questions
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The whole answer. `why` says in plain words, one line per rule that spoke, how it came about (N12)."""
 
@@ -109,6 +126,7 @@ class Plan:
     """Best first; the first that is ready is played."""
     acceptance: Acceptance | None = None
     unanswered: book.Unanswered = book.Unanswered.MESSAGE
+    rating: Rating | None = None
 
 
 def unrecorded(plan: Plan, reason: str) -> Plan:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from gateway.core import attribution, calls, numbers
+from gateway.core import attribution, callingback, calls, numbers, rating, scoring
 from gateway.core import book as book_
 
 NOT_ASKED = {
@@ -51,7 +51,7 @@ def record(
     names = _Names(book)
     answered = next((attempt for attempt in facts.attempts if attempt.answered_at_us is not None), None)
     found = found or attribution.of_number(number, book)
-    return {
+    made: dict[str, Any] = {
         "call_id": facts.call_id,
         "revision": revision,
         "node": node,
@@ -82,18 +82,23 @@ def record(
         },
         "caller": _caller(facts, site, calls_before, language, with_region=with_region),
         "tracking": _tracking(facts, number),
-        "agent": names.agent_of(answered.answered_by, answered.destination) if answered is not None else None,
+        "agent": _agent(facts, answered, names),
         "destination": answered.destination if answered is not None else None,
         "attempts": [_attempt(attempt, names) for attempt in facts.attempts],
         "recording_consent": _consent(facts),
         "pauses": [{"from": timestamp(start), "to": timestamp(end)} for start, end in facts.pauses],
         "attribution": attributed(found),
+        "callback": _callback(facts.callback),
+        "rating": _rating(facts, route),
+        "scoring": None,
         "sip_call_id": facts.sip_call_id,
         "linked_id": facts.linked_id,
         "unique_id": facts.unique_id,
         "recordings": [],
         "receipts": [],
     }
+    made["scoring"] = scoring.scored(made, book)
+    return made
 
 
 def tracking_number(facts: calls.CallFacts, book: book_.Book | None) -> book_.TrackingNumber | None:
@@ -174,6 +179,25 @@ class _Names:
         return known.agent if known is not None else None
 
 
+def _agent(facts: calls.CallFacts, answered: calls.Attempt | None, names: _Names) -> str | None:
+    """Who talked with the customer: of a call out, who made it, reached or not."""
+    if facts.direction is calls.Direction.OUTBOUND:
+        return names.agent_of(facts.phone)
+    return names.agent_of(answered.answered_by, answered.destination) if answered is not None else None
+
+
+def _callback(made: callingback.CallBack | None) -> dict[str, Any] | None:
+    if made is None:
+        return None
+    return {
+        "ticket": made.ticket,
+        "call_id": made.call_id,
+        "by": made.by.value,
+        "shown": made.shown,
+        "result": made.result.value if made.result is not None else None,
+    }
+
+
 def _attempt(attempt: calls.Attempt, names: _Names) -> dict[str, Any]:
     agent = names.agent_of(attempt.answered_by, attempt.destination)
     return {
@@ -245,6 +269,28 @@ def _consent(facts: calls.CallFacts) -> dict[str, Any]:
         "announcement_in_recording": given.recorded_announcement and given.allows_recording,
         "at": timestamp(given.at_us),
     }
+
+
+def _rating(facts: calls.CallFacts, route: book_.Route | None) -> dict[str, Any] | None:
+    """What who was still there keyed in after the call; None where nobody was asked."""
+    if not facts.rated:
+        return None
+    said = rating.latest(facts.rated)
+    keys = {question.value: said[question].key if question in said else None for question in rating.Question}
+    outcome = said.get(rating.Question.OUTCOME)
+    wish = route.rating if route is not None else None
+    return {
+        "by": facts.rated[-1].who.value,
+        "outcome": rating.outcome_named(outcome.key, outcome.who, wish) if outcome is not None else None,
+        "goal_reached": _yes(keys[rating.Question.GOAL.value]),
+        "solved": _yes(keys[rating.Question.SOLVED.value]),
+        "keys": keys,
+        "at": timestamp(facts.rated[-1].at_us),
+    }
+
+
+def _yes(key: str | None) -> bool | None:
+    return None if key is None else key == rating.YES
 
 
 def _tracking(facts: calls.CallFacts, number: book_.TrackingNumber | None) -> dict[str, Any]:

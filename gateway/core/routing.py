@@ -14,7 +14,7 @@ from urllib.parse import quote
 from gateway.core import banlist, book, handling, strategies, whisper
 from gateway.core import hours as business_hours
 from gateway.core import numbers as phone_numbers
-from gateway.core.plans import Acceptance, Action, DefaultPlan, History, LookUps, Plan, Question, Step
+from gateway.core.plans import Acceptance, Action, DefaultPlan, History, LookUps, Plan, Question, Rating, Step
 
 __all__ = [
     "Acceptance",
@@ -24,6 +24,7 @@ __all__ = [
     "LookUps",
     "Plan",
     "Question",
+    "Rating",
     "Step",
     "caller_label",
     "decide",
@@ -332,6 +333,7 @@ def _plan(choice: _Choice, routing: book.Book, number: book.TrackingNumber) -> P
         whisper=choice.call.whisper if steps else (),
         acceptance=services.acceptance,
         unanswered=services.unanswered,
+        rating=services.rating,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 
-from gateway.core import grouping
+from gateway.core import grouping, rating
 from gateway.core.rows import EventKind, Row
 
 _CHAN_START = EventKind.CHAN_START.value
@@ -28,8 +28,9 @@ _FILE = "FILE_"
 RING_CLASS = "ring"
 """Music class in which an answered caller hears ringing (asterisk/musiconhold.conf)."""
 _PAUSED, _RESUMED = "paused", "resumed"
-_NO_WHISPER = re.compile(r"(?:.*/)?(?:beep|(?:accept|agent_told)-[^/]*)")
+_NO_WHISPER = re.compile(r"(?:.*/)?(?:beep|(?:accept|agent_told|rate_[a-z_]+)-[^/]*)")
 """Files on the leg of who answered that are no whisper: what asks for a key, and "this call is recorded"."""
+_OF_CALLED = frozenset({"DM_CONSENT", "DM_PAUSE"})
 _SECONDS = re.compile(r"\d{1,5}")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SECOND = 1_000_000
@@ -49,6 +50,7 @@ class Channel:
     __slots__ = (
         "accepted",
         "answered_at_us",
+        "asked_at_us",
         "cause",
         "ended_at_us",
         "heard_whisper",
@@ -77,6 +79,8 @@ class Channel:
         """By DM_ACCEPT; None = nobody asked."""
         self.machine: bool | None = None
         """True: Asterisk took what answered for a machine, by its sound. None = it did not say so."""
+        self.asked_at_us: int | None = None
+        """When the call was over and who answered began to be asked how it was."""
 
     @property
     def ended_itself(self) -> bool:
@@ -134,6 +138,8 @@ class Story:
         "pauses",
         "plan",
         "plan_at_us",
+        "rated",
+        "result_key",
         "started_at_us",
         "steps",
         "trunk_of_context",
@@ -174,11 +180,18 @@ class Story:
         self.wants_callback = False
         self.pauses: tuple[tuple[int, int | None], ...] = ()
         """When the agent's key stopped the recording, and when it went on; None = never."""
+        self.rated: tuple[rating.Rated, ...] = ()
+        self.result_key: str | None = None
+        """What the agent keyed in after a call-back."""
         self.steps: list[Step] = []
         self.channels: list[Channel] = []
         self.by_name: dict[str, Channel] = {}
         self.bridge_rows: list[Row] = []
         self.all_channels_ended = False
+
+    @property
+    def inbound_name(self) -> str:
+        return self._inbound.name
 
     @property
     def inbound_source(self) -> str:
@@ -194,9 +207,12 @@ class Story:
         return next((channel.started_at_us for channel in self.channels if channel.started_at_us is not None), None)
 
     def source_of(self, name: str) -> str | None:
-        """Who hung up the channel of that name; None if its end was not seen."""
+        """Who hung up the channel of that name; None if its end was not seen, or came after the call's: who is asked how
+        it was hangs up then."""
         channel = self.by_name.get(name)
-        return channel.source if channel is not None and channel.ended_at_us is not None else None
+        if channel is None or channel.ended_at_us is None or channel.asked_at_us is not None:
+            return None
+        return channel.source
 
     def prompts(self, until_us: int) -> list[tuple[int, int]]:
         """Files played on the caller's channel; one that still plays ends at `until_us`."""
@@ -255,6 +271,17 @@ class Story:
             self._take_consent(row)
         elif event == "DM_PAUSE":
             self._take_pause(row)
+        elif event == "DM_RESULT":
+            self.result_key = self.result_key or data.get("k")
+
+    def take_rating(self, row: Row) -> None:
+        """DM_RATE, on the caller's channel or on that of who answered."""
+        channel = self.by_name.get(row.channel)
+        if channel is not None and channel.asked_at_us is None:
+            channel.asked_at_us = row.at_us
+        answer = rating.given(row.data, row.at_us)
+        if answer is not None:
+            self.rated += (answer,)
 
     def take_streams(self, rows: Sequence[Row]) -> None:
         """STREAM_BEGIN and STREAM_END rows by time."""
@@ -391,12 +418,18 @@ def _story(
     tale.bridge_rows = bridge_rows
     tale.all_channels_ended = are_all_over or all(channel.ended_at_us is not None for channel in tale.channels)
     for row in marks:
-        if row.unique_id == inbound.unique_id:
+        if row.user_event == grouping.RATE_EVENT:
+            tale.take_rating(row)
+            continue
+        # Who is called back is asked on their own channel, and recorded there.
+        if row.unique_id == inbound.unique_id or (tale.is_outbound and row.user_event in _OF_CALLED):
             tale.take_mark(row)
     if streams:
         tale.take_streams(streams)
         for row in streams:
-            if row.unique_id in channels and row.user_event.startswith(_FILE) and row.kind == _STREAM_BEGIN:
+            # Who is called back hears a question, no whisper.
+            begins = row.kind == _STREAM_BEGIN and not tale.is_outbound
+            if begins and row.unique_id in channels and row.user_event.startswith(_FILE):
                 channel = channels[row.unique_id]
                 channel.heard_whisper = channel.heard_whisper or not _NO_WHISPER.fullmatch(row.data.get("sound", ""))
     return tale
@@ -405,6 +438,7 @@ def _story(
 def _first_row(rows: Sequence[Row], marks: Sequence[Row]) -> Row | None:
     """A row of the inbound channel. A queue that sends its caller into our contexts again makes marks on a Local
     channel inside the same call, so a channel that is not Local goes before, and then the earliest."""
+    marks = [row for row in marks if row.user_event != grouping.RATE_EVENT]
     if marks:
         return next((row for row in marks if not row.channel.startswith("Local/")), marks[0])
     return next((row for row in rows if grouping.begins_call(row)), None)

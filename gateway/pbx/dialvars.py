@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from gateway.core import book, handling, prompts, routing
+from gateway.core import book, consent, handling, prompts, rating, routing
 
 AGI_SCRIPT = "route"
 
@@ -33,6 +33,8 @@ PLAN_VARIABLES = frozenset(
         *("DM_CM", "DM_CG", "DM_CP", "DM_CI", "DM_CV", "DM_CE", "DM_CA", "DM_CT", "DM_CL"),
         *("DM_W", "DM_AC", "DM_AP", "DM_AR", "DM_AS", "DM_AD"),
         *("DM_UN", "DM_UP", "DM_UT", "DM_UI", "DM_UV"),
+        *("DM_CB", "DM_SAY", "DM_SAY_OFF", "DM_ON", "DM_NR", "DM_OF", "DM_KEYED", "DM_KP"),
+        *("DM_QA", "DM_QO", "DM_QG", "DM_QS", "DM_PO", "DM_PG", "DM_PS", "DM_QE", "DM_QN", "DM_QT", "DM_QM"),
     }
 )
 STEP_VARIABLES = frozenset({"DM_S", "DM_K", "DM_T", "DM_R", "DM_N", "DM_F", "DM_L"})
@@ -57,6 +59,7 @@ DIALPLAN_VARIABLES = frozenset(
         "DM_BACK",
         *("DM_OPT", "DM_DONE", "DM_CK", "DM_CR", "DM_EARLY", "DM_RECORD", "DM_PART", "DM_MONITOR"),
         *("DM_SAID", "DM_LEFT", "DM_BEGAN"),
+        *("DM_TICKET", "DM_FROM", "DM_PHONE", "DM_CLICK"),
     }
 )
 """Used by the dialplan alone."""
@@ -76,12 +79,23 @@ GLOBALS = frozenset(
         "DM_OUT_CALLERID",
         "DM_SPOOL",
         "DM_MUSIC",
+        *("DM_DOWN", "DM_BREAK_ON", "DM_BREAK_OFF"),
     }
 )
 
 USER_EVENTS = frozenset(
-    {"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT", "DM_ACCEPT", "DM_PAUSE"}
+    {"DM_IN", "DM_OUT", "DM_STEP", "DM_MISS", "DM_ACT", "DM_BACK", "DM_CONSENT", "DM_ACCEPT", "DM_PAUSE", "DM_RATE"}
+    | {"DM_RESULT", "DM_BREAK"}
 )
+
+_RATING_PROMPTS = {
+    (rating.By.AGENT, rating.Question.OUTCOME): "DM_QO",
+    (rating.By.AGENT, rating.Question.GOAL): "DM_QG",
+    (rating.By.AGENT, rating.Question.SOLVED): "DM_QS",
+    (rating.By.CALLER, rating.Question.OUTCOME): "DM_PO",
+    (rating.By.CALLER, rating.Question.GOAL): "DM_PG",
+    (rating.By.CALLER, rating.Question.SOLVED): "DM_PS",
+}
 
 _CAUSE_ORDER = (
     book.MissCause.BUSY,
@@ -153,25 +167,50 @@ def _services(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]
             pairs += _played(name, key, plan, shelf)
         if plan.unanswered is book.Unanswered.VOICEMAIL:
             pairs += _notice(plan, shelf)
+    if plan.rating is not None:
+        pairs += _rating(plan.rating, plan, shelf)
     if pairs:
         pairs.append(("DM_CL", plan.language))
     return pairs
 
 
+def _rating(asked: routing.Rating, plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
+    """A question without a prompt is not asked; without any prompt nobody is asked."""
+    pairs = []
+    for who, question, wanted in asked.wanted(plan.language):
+        if (ready := shelf.find(wanted)) is not None:
+            pairs.append((_RATING_PROMPTS[who, question], ready.path))
+    if not pairs:
+        return []
+    wish = asked.wish
+    pairs += _played("DM_QE", rating.THANKS, plan, shelf)
+    pairs.append(("DM_QA", "".join("1" if may_be else "0" for may_be in asked.steps)))
+    keys = "-".join(str(len(wish.outcomes_of(who))) for who in (rating.By.AGENT, rating.By.CALLER))
+    return [*pairs, ("DM_QN", keys), ("DM_QT", str(wish.key_seconds)), ("DM_QM", str(wish.min_talk_seconds))]
+
+
 def _consent(plan: routing.Plan, shelf: prompts.Shelf) -> list[tuple[str, str]]:
-    pairs = [("DM_CM", plan.consent.mode.value)]
-    if plan.consent.region is not None:
-        pairs.append(("DM_CG", plan.consent.region))
-    if plan.consent.prompt_key is not None:
-        ready = shelf.find(prompts.Wanted(plan.consent.prompt_key, plan.language))
-        if ready is not None:
-            pairs += [("DM_CP", ready.path), ("DM_CI", ready.prompt_id), ("DM_CV", ready.version)]
-        if plan.early_media:
-            pairs.append(("DM_CE", "1"))
-        if plan.consent.recorded_announcement:
-            pairs.append(("DM_CA", "1"))
+    pairs = consent_variables(plan.consent, plan.language, shelf)
+    if plan.consent.prompt_key is not None and plan.early_media:
+        pairs.append(("DM_CE", "1"))
     if plan.tell_agent:
         pairs += _played("DM_CT", "agent_told", plan, shelf)
+    return pairs
+
+
+def consent_variables(asked: consent.Decision, language: str, shelf: prompts.Shelf) -> list[tuple[str, str]]:
+    """Mode, region and prompt of the question; nothing where nothing is recorded."""
+    if asked.mode is book.RecordingMode.OFF:
+        return []
+    pairs = [("DM_CM", asked.mode.value)]
+    if asked.region is not None:
+        pairs.append(("DM_CG", asked.region))
+    if asked.prompt_key is not None:
+        ready = shelf.find(prompts.Wanted(asked.prompt_key, language))
+        if ready is not None:
+            pairs += [("DM_CP", ready.path), ("DM_CI", ready.prompt_id), ("DM_CV", ready.version)]
+        if asked.recorded_announcement:
+            pairs.append(("DM_CA", "1"))
     return pairs
 
 

@@ -26,6 +26,7 @@ from gateway.core import (
     matching,
     records,
     routing,
+    scoring,
     touches,
     visitors,
     webbook,
@@ -33,7 +34,7 @@ from gateway.core import (
 )
 from gateway.core.book import TrackingKind
 from gateway.core.delays import Law
-from gateway.store import attributions, leases, outbox, visits
+from gateway.store import attributions, leases, outbox, results, visits
 from gateway.store import calls as stored_calls
 
 log = structlog.get_logger()
@@ -320,6 +321,8 @@ class Attributing:
 
     async def _revise(self, row: stored_calls.CallRow, found: Found, now_us: int) -> None:
         document = {**json.loads(row.record), "attribution": records.attributed(found.attribution), "revision": 0}
+        if "scoring" in document:
+            document["scoring"] = scoring.scored(document, await self._book_of(row.plan_revision))
         content_hash = hashlib.sha256(_json(document).encode()).hexdigest()[:32]
         document["revision"] = row.revision + 1
         kind = events.EventType.UPDATED
@@ -333,17 +336,17 @@ class Attributing:
             announced=row.announced | {kind.value},
         )
         event_id = events.event_id(row.call_id, kind, row.revision + 1)
-        body = {
-            "id": event_id,
-            "type": kind.value,
-            "timestamp": records.timestamp(row.ended_us or row.last_row_us),
-            "data": document,
-        }
-        told = outbox.Event(event_id, kind.value, now_us, _json(body), row.call_id, row.revision + 1)
+        body = {"id": event_id, "type": kind.value, "timestamp": records.timestamp(row.ended_us or row.last_row_us)}
         async with self._database.begin() as tx:
             if await attributions.revise(tx, revised, now_us=now_us):
                 await attributions.keep(tx, [replace(found.filed, due_us=None)])
-                await outbox.add(tx, [told], self._targets)
+                said = (await results.of_calls(tx, [row.call_id])).get(row.call_id)
+                data = results.with_result(revised.record, row.revision + 1, said)
+                payload = f'{_json(body)[:-1]},"data":{data}}}'
+                number = results.revision_of(row.revision + 1, said)
+                await outbox.add(
+                    tx, [outbox.Event(event_id, kind.value, now_us, payload, row.call_id, number)], self._targets
+                )
             else:
                 await attributions.settle(tx, [row.call_id], None)
                 return

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from gateway.core import calls, touches
+from gateway.core import callingback, calls, touches
 from gateway.web import parts, routes
 
 MAX_LIMIT = 200
@@ -189,6 +189,53 @@ class Credit(Document):
     touches: list[CreditPart]
 
 
+class CallBack(Document):
+    """Of an outbound call that returns a missed one: `call_id` is that call's (null: somebody asked on a page to be
+    called), `shown` the number that the customer saw, `result` what the agent keyed in."""
+
+    ticket: int
+    call_id: str | None
+    by: callingback.By
+    shown: str | None
+    result: callingback.Result | None
+
+
+class Rating(Document):
+    """What the agent or the caller, whoever was still there, keyed in when the call was over; null: no sensible key."""
+
+    by: Literal["agent", "caller"]
+    outcome: str | None
+    goal_reached: bool | None
+    solved: bool | None
+    keys: dict[str, str | None]
+    at: datetime
+
+
+class RuleTag(Document):
+    """A tag, and the rule that gave it."""
+
+    tag: str
+    origin: Literal["rule"]
+    rule: str
+
+
+class RuleApplied(Document):
+    """A rule that held for the call, with the points it gave."""
+
+    rule: str
+    points: int
+
+
+class Scoring(Document):
+    """What the rules of the routing file say of the call. `qualified` and `spam` are null where no rule says so."""
+
+    score: int
+    qualified: bool | None
+    spam: bool | None
+    tags: list[RuleTag]
+    rules: list[RuleApplied]
+
+
 class CallRecord(Document):
     """One call. Times are RFC 3339 UTC with milliseconds, durations seconds with decimals."""
 
@@ -222,6 +269,7 @@ class CallRecord(Document):
     trunk: str | None
     experience: Experience
     attribution: Attribution
+    callback: CallBack | None = None
     recording_consent: Consent
     pauses: list[Pause] = []
     recordings: list[CallRecording] = []
