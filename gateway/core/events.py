@@ -41,6 +41,10 @@ ALL_TYPES = frozenset(
         "recording.ready",
         "recording.analysed",
         "ticket.opened",
+        "ticket.updated",
+        "ticket.attempted",
+        "ticket.reminded",
+        "ticket.escalated",
         "ticket.closed",
         "pool.exhausted",
         "pool.leak_suspected",
@@ -65,6 +69,12 @@ def event_id(call_id: str, event_type: EventType, revision: int) -> str:
     """UUIDv5 of (call id, type, revision). Types that come once per call take revision 1."""
     counted = revision if event_type is EventType.UPDATED else 1
     return str(uuid.uuid5(EVENT_IDS, f"{call_id}/{event_type.value}/{counted}"))
+
+
+def result_event_id(call_id: str, revision: int, changes: int) -> str:
+    """The same of a `call.updated` that tells of a result: the record's own revision, and how often its result changed.
+    Apart from those of `event_id`, so that a record that changes at the same moment is told too."""
+    return str(uuid.uuid5(EVENT_IDS, f"{call_id}/{EventType.UPDATED.value}/{revision}+{changes}"))
 
 
 def events_due(

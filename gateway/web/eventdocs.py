@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.core import events
-from gateway.web import auth, problems, routes, schemas
+from gateway.web import auth, problems, routes, schemas, ticketschemas
 
 VERSION = "v1"
 FOLDER = Path(__file__).parent / "eventschemas"
@@ -71,13 +71,6 @@ class Card(schemas.Document):
     caller: CardCaller
     source: str | None
     campaign: str | None
-
-
-class Ticket(schemas.Document):
-    """A missed call that somebody has to return, or no longer has to."""
-
-    ticket_id: str
-    call_id: str | None = None
 
 
 class AskerSource(schemas.Document):
@@ -159,8 +152,12 @@ DATA: dict[str, type[schemas.Document]] = {
     "callback.requested": CallbackRequested,
     "recording.ready": RecordingReady,
     "recording.analysed": RecordingAnalysed,
-    "ticket.opened": Ticket,
-    "ticket.closed": Ticket,
+    "ticket.opened": ticketschemas.TicketEvent,
+    "ticket.updated": ticketschemas.TicketEvent,
+    "ticket.attempted": ticketschemas.TicketEvent,
+    "ticket.reminded": ticketschemas.TicketEvent,
+    "ticket.escalated": ticketschemas.TicketEvent,
+    "ticket.closed": ticketschemas.TicketEvent,
     "pool.exhausted": PoolExhausted,
     "pool.leak_suspected": PoolLeak,
     "system.alert": Alert,
