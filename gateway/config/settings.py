@@ -19,7 +19,7 @@ from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
-from gateway.config import positions, problems, settingsections
+from gateway.config import callbacksettings, positions, problems, settingsections
 from gateway.config.settingsections import Section
 
 ENVIRONMENT_PREFIX = "DIALMARK_"
@@ -49,6 +49,7 @@ class Settings(Section):
     logging: settingsections.Logging = settingsections.Logging()
     limits: settingsections.Limits = settingsections.Limits()
     caller: settingsections.Caller = settingsections.Caller()
+    callbacks: callbacksettings.Callbacks = callbacksettings.Callbacks()
     vault: settingsections.Vault = settingsections.Vault()
     recording: settingsections.Recording = settingsections.Recording()
     retention: settingsections.Retention = settingsections.Retention()
@@ -88,6 +89,7 @@ def effective(settings: Settings) -> dict[str, dict[str, Any]]:
         for key, value in section.items():
             section[key] = "" if value is None else value
     values["ami"]["secret"] = MASKED if settings.ami.secret.get_secret_value() else ""
+    values["callbacks"]["secret"] = MASKED if settings.callbacks.secret.get_secret_value() else ""
     values["vault"]["keys"] = MASKED if settings.vault.keys.get_secret_value() else ""
     values["mail"]["password"] = MASKED if settings.mail.password.get_secret_value() else ""
     values["database"]["url"] = _URL_PASSWORD.sub(rf"\1:{MASKED}@", settings.database.url)

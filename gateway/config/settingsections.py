@@ -111,7 +111,7 @@ def _program(command: tuple[str, ...]) -> tuple[str, ...]:
     return command
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
@@ -139,6 +139,17 @@ class Section(BaseModel):
     """One table of the file. The docstring of each becomes its heading comment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+def secret_of(secret: SecretStr, file: Path | None, key: str) -> str:
+    """The secret itself, else what its file holds. Raises `SettingsErrors` when the file cannot be read."""
+    if secret.get_secret_value() or file is None:
+        return secret.get_secret_value()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SettingsErrors([SettingsError(str(file), key, f"cannot be read: {reason}")]) from None
 
 
 class Node(Section):
@@ -192,14 +203,7 @@ class Ami(Section):
 
     def password(self) -> str:
         """The secret, from here or from its file. Raises `SettingsErrors` when the file cannot be read."""
-        if self.secret.get_secret_value() or self.secret_file is None:
-            return self.secret.get_secret_value()
-        try:
-            return self.secret_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            where = str(self.secret_file)
-            raise SettingsErrors([SettingsError(where, "ami.secret_file", f"cannot be read: {reason}")]) from None
+        return secret_of(self.secret, self.secret_file, "ami.secret_file")
 
 
 class Agi(Section):
@@ -243,7 +247,7 @@ class Web(Section):
         "127.0.0.1", description="Address of the admin listener. Put a proxy with TLS before it to open it up."
     )
     admin_port: Port = Field(8081, description="Port of the admin listener (TCP).")
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_listed)] = Field(
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(listed)] = Field(
         (), description='Networks whose `X-Forwarded-For` is believed: `["127.0.0.1/32"]` for a proxy on this machine.'
     )
     country_header: HeaderName = Field(
@@ -404,7 +408,7 @@ class Recording(Section):
     poll_seconds: Annotated[Seconds, Field(ge=0.05, le=60)] = Field(
         0.5, description="Seconds between two looks into the spool."
     )
-    command: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_program)] = Field(
+    command: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_program)] = Field(
         (),
         description="Program and arguments that are run once for each finished recording (speech analytics), without a "
         "shell; the JSON it prints lands in the call's record. `[]` for none.",
@@ -425,7 +429,7 @@ class Retention(Section):
     recordings_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] = Field(
         180, description="Days for which recordings are kept, where no rule says otherwise."
     )
-    rules: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    rules: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (),
         description="Other spans by route and outcome, the most exact one counts: "
         '`["sales/answered=365", "*/voicemail=30"]` in days.',
@@ -479,12 +483,12 @@ class Prompts(Section):
     engine: Literal["auto", "espeak-ng", "flite", "command", "none"] = Field(
         "auto", description="Program that speaks; `auto` takes espeak-ng, else flite (English only)."
     )
-    command: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    command: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (),
         description="Of engine `command`: program and arguments, no shell, with `{text_file}`, `{wav}`, `{voice}`, "
         "`{language}`; it must write a WAV file of plain PCM.",
     )
-    voices: Annotated[tuple[Voice, ...], BeforeValidator(_listed)] = Field(
+    voices: Annotated[tuple[Voice, ...], BeforeValidator(listed)] = Field(
         (), description='Voices by language, where the language\'s own name is not one: `["ru=irina", "en=en-gb"]`.'
     )
 
@@ -511,7 +515,7 @@ MailAddress = Annotated[str, Field(pattern=r"^[^@\s,;<>\"]{1,64}@[A-Za-z0-9.-]{1
 class Alerts(Section):
     """When somebody is told that something is wrong: as an event `system.alert`, and by mail. See docs/alerts.md."""
 
-    mail_to: Annotated[tuple[MailAddress, ...], BeforeValidator(_listed)] = Field(
+    mail_to: Annotated[tuple[MailAddress, ...], BeforeValidator(listed)] = Field(
         (), description="Addresses that get a mail for each alarm; `[]` for none. Needs `mail.host`."
     )
     quiet_hours: Annotated[str, AfterValidator(_quiet)] = Field(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from gateway.core import book as book_
 
@@ -16,6 +18,8 @@ class Method(StrEnum):
     CLICK_TO_CALL = "click_to_call"
     CALLER_HISTORY = "caller_history"
     OVERFLOW_NUMBER = "overflow_number"
+    CALLBACK = "callback"
+    """An outbound call that returns a missed one: what was known of that one."""
     UNKNOWN = "unknown"
 
 
@@ -83,3 +87,13 @@ def of_number(number: book_.TrackingNumber | None, book: book_.Book | None) -> A
         medium=source.medium,
         campaign=number.campaign or source.campaign,
     )
+
+
+_COPIED = tuple(name for name in Attribution.__dataclass_fields__ if name not in ("method", "click_ids", "candidates"))
+
+
+def of_missed_call(said: Mapping[str, Any]) -> Attribution:
+    """Of a call-back: the `attribution` of the record it returns, whole but for the other candidates. A ticket whose
+    person was erased keeps only some of its fields."""
+    copied = {name: said[name] for name in _COPIED if said.get(name) is not None}
+    return Attribution(Method.CALLBACK, click_ids=dict(said.get("click_ids") or {}), **copied)

@@ -14,6 +14,8 @@ from gateway.core import rows
 
 CONTEXT_PREFIX = "dialmark-"
 EVENT_PREFIX = "DM_"
+NO_CALL = "DM_BREAK"
+"""The one event of ours that is of no call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Ledger:
         """Take one row. `is_read`: the tracker's position is behind it."""
         if self._first_us is None or row.at_us < self._first_us:
             self._first_us = row.at_us
-        if row.user_event.startswith(EVENT_PREFIX):
+        if row.user_event.startswith(EVENT_PREFIX) and row.user_event != NO_CALL:
             seen = self._note(row)
             if call_id := row.data.get("i", ""):
                 seen.call_ids[call_id] = min(seen.call_ids.get(call_id, row.at_us), row.at_us)

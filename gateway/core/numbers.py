@@ -27,6 +27,12 @@ MAX_DIGITS = 15
 
 _WRITTEN_NUMBER = re.compile(r"\+?[0-9][0-9 .()/\u00a0-]*|\([0-9][0-9 .()/\u00a0-]*|\+ ?\([0-9][0-9 .()/\u00a0-]*")
 _MOBILE_TYPES = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
+_BILLING_TYPES = (
+    phonenumbers.PhoneNumberType.PREMIUM_RATE,
+    phonenumbers.PhoneNumberType.SHARED_COST,
+    phonenumbers.PhoneNumberType.UAN,
+    phonenumbers.PhoneNumberType.UNKNOWN,
+)
 _NOT_A_DIGIT = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _ANONYMOUS_WORDS = frozenset(
@@ -151,6 +157,13 @@ def may_be_mobile(e164: str) -> bool:
     """Whether a number with `+` may be carried about: a mobile, or one of a plan that does not tell mobiles (+1)."""
     number = _parsed(e164, None)
     return number is not None and phonenumbers.number_type(number) in _MOBILE_TYPES
+
+
+@lru_cache(maxsize=16_384)
+def bills_its_caller(e164: str) -> bool:
+    """Whether calling a number with `+` costs more than a call: premium rate, shared cost, and what no plan knows."""
+    number = _parsed(e164, None)
+    return number is None or phonenumbers.number_type(number) in _BILLING_TYPES
 
 
 def load_regions() -> None:

@@ -49,6 +49,8 @@ class History:
     """How many calls each route has had: round robin and weights count on it."""
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
     """When each destination last ended a talk."""
+    on_break: frozenset[str] = frozenset()
+    """Keys of the agents who are: their lines do not ring."""
     caller_country: str | None = None
     caller_region: str | None = None
     consent_region: consent.CallerRegion | None = None

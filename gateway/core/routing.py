@@ -56,6 +56,8 @@ class _Choice:
     order: tuple[str, ...] = ()
     sticky: str | None = None
     call: handling.Call = _PLAIN
+    away: frozenset[str] = frozenset()
+    """Lines of agents on break."""
 
 
 @dataclass(slots=True)
@@ -174,9 +176,10 @@ def _choice(
     closed = _is_closed(route, exception, question.at, routing)
     order: tuple[str, ...] = ()
     sticky = None
+    away = _away(history, compiled)
     if not closed:
         order = _ordered(route, exception, history, routing)
-        if route.sticky_days:
+        if route.sticky_days and history.last_agent not in history.on_break:
             sticky = _sticky_destination(route, exception, question.at, history, compiled)
     trunk = routing.trunks.get(question.trunk or "")
     return _Choice(
@@ -185,6 +188,7 @@ def _choice(
         closed,
         order,
         sticky,
+        away=away,
         call=handling.Call(
             region=history.consent_region,
             early_media=trunk is not None and trunk.early_media,
@@ -192,6 +196,12 @@ def _choice(
             is_closed=closed,
         ),
     )
+
+
+def _away(history: History, compiled: _Compiled) -> frozenset[str]:
+    if not history.on_break:
+        return frozenset()
+    return frozenset(line.key for agent in history.on_break for line in compiled.agents.get(agent, ()))
 
 
 def _default_choice(
@@ -306,7 +316,10 @@ def _plan(choice: _Choice, routing: book.Book, number: book.TrackingNumber) -> P
     route = routing.routes[number.route]
     sticky = routing.destinations[choice.sticky] if choice.sticky is not None else None
     layout = _Layout(route, routing, choice.did, number, choice.exception, choice.order, sticky, choice.closed)
-    steps = _steps(layout)
+    # Everybody who could be rung is on break: they ring, since a caller must not be lost for that.
+    present = replace(layout, away=choice.away)
+    steps = _steps(present)
+    layout, steps = (present, steps) if steps else (layout, _steps(layout))
     limit = number.concurrency_limit or route.concurrency_limit
     prepares = limit is not None or any(step.caller_number or step.caller_label for step in steps)
     message = route.unanswered_message
@@ -349,18 +362,27 @@ class _Layout:
     order: tuple[str, ...]
     sticky: book.Destination | None
     closed: bool = False
+    away: frozenset[str] = frozenset()
+    """Lines that are not rung."""
 
     @property
     def reserve(self) -> tuple[_Group, ...]:
         own = None if self.exception == _NO_EXCEPTION else self.route.exceptions[self.exception].reserve
-        return self.route.reserve if own is None else own
+        return self.present(self.route.reserve if own is None else own)
+
+    def present(self, groups: Iterable[_Group]) -> tuple[_Group, ...]:
+        """The groups without lines of agents on break, and without groups that leaves empty."""
+        if not self.away:
+            return tuple(groups)
+        left = (tuple(key for key in group if key not in self.away) for group in groups)
+        return tuple(group for group in left if group)
 
     @property
     def reserve_by_cause(self) -> Mapping[book.MissCause, tuple[_Group, ...]]:
         """An exception that brings its own reserve replaces the lists by cause too."""
         if self.exception != _NO_EXCEPTION and self.route.exceptions[self.exception].reserve is not None:
             return {}
-        return self.route.reserve_by_cause
+        return {cause: self.present(groups) for cause, groups in self.route.reserve_by_cause.items()}
 
 
 def _steps(layout: _Layout) -> tuple[Step, ...]:
@@ -369,11 +391,12 @@ def _steps(layout: _Layout) -> tuple[Step, ...]:
         return _closed_steps(layout)
     together = _strategy(route, layout.exception) is book.Strategy.ALL
     groups = [layout.order] if together else [(key,) for key in layout.order]
-    forward = _without(groups, layout.sticky)
+    forward = _without(layout.present(groups), layout.sticky)
     if layout.sticky is not None:
         forward.insert(0, (layout.sticky.key,))
     steps = [_step(layout, book.StepKind.FORWARD, group) for group in forward]
-    if not layout.reserve_by_cause:
+    if not layout.reserve_by_cause or not steps:
+        # With nobody to forward to there is no cause either.
         steps += [_step(layout, book.StepKind.RESERVE, group) for group in _without(layout.reserve, layout.sticky)]
         return tuple(steps)
     return tuple(_with_reserve_by_cause(layout, steps))
@@ -386,7 +409,7 @@ def _closed_steps(layout: _Layout) -> tuple[Step, ...]:
         case book.AfterHours.RESERVE:
             return tuple(_step(layout, book.StepKind.RESERVE, group) for group in layout.reserve)
         case book.AfterHours.DESTINATIONS:
-            groups = layout.route.after_hours_destinations
+            groups = layout.present(layout.route.after_hours_destinations)
             first = tuple(_step(layout, book.StepKind.FORWARD, group) for group in groups[:1])
             return (*first, *(_step(layout, book.StepKind.RESERVE, group) for group in groups[1:]))
 
@@ -500,6 +523,8 @@ def _reasons(layout: _Layout, limit: int | None, steps: tuple[Step, ...]) -> Ite
         yield f"exception {layout.exception + 1} of the route holds: {_described(condition)}"
     if route.hours is not None and not _speaks_of_time(route, layout.exception):
         yield from _hours_reason(layout)
+    if not_rung := sorted(layout.away & _lines_of(layout)):
+        yield f"on break, not rung: {', '.join(not_rung)}"
     if layout.sticky is not None:
         yield (
             f"agent {layout.sticky.agent} answered this caller within the last {route.sticky_days} days:"
@@ -511,6 +536,14 @@ def _reasons(layout: _Layout, limit: int | None, steps: tuple[Step, ...]) -> Ite
         yield f"at most {limit} calls at once on this number"
     if not steps and not layout.closed:
         yield "no step is left to ring"
+
+
+def _lines_of(layout: _Layout) -> frozenset[str]:
+    """All lines that the route names."""
+    route = layout.route
+    groups = [layout.order, *route.reserve, *route.after_hours_destinations]
+    groups += [group for lists in route.reserve_by_cause.values() for group in lists]
+    return frozenset(key for group in groups for key in group)
 
 
 def _hours_reason(layout: _Layout) -> Iterator[str]:

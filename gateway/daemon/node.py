@@ -18,6 +18,7 @@ from gateway.services import (
     alerting,
     analysing,
     attributing,
+    callingback,
     dispatcher,
     journalguard,
     leasing,
@@ -91,6 +92,7 @@ class Node:
     planner: planner.Planner
     keys: Keys
     router: router.Router | None = None
+    calling_back: callingback.CallingBack | None = None
     agi: agi.AgiServer | None = None
     ami: ami.AmiSession | None = None
     tracker: tracker.Tracker | None = None
@@ -114,6 +116,8 @@ class Node:
         roots: dict[str, supervision.Root] = {"planner": self.planner.run}
         if self.ami is not None:
             roots["manager session"] = self.ami.run
+        if self.calling_back is not None:
+            roots["calling back"] = self.calling_back.run
         if self.tracker is not None:
             roots["tracker"] = self.tracker.run
         if self.guard is not None:

@@ -16,16 +16,18 @@ from aiohttp import web
 from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
 from gateway.core import alarms as core_alarms
+from gateway.core import callingback as core_callingback
 from gateway.core import book, numbers, prompts, receivers, regions, traffictables
 from gateway.daemon import alarms, checks, keys, outgoing, public
 from gateway.daemon.node import Books, Node
-from gateway.pbx import agi, ami, journalfiles, planfile, promptfiles, speech, trunkfile
+from gateway.pbx import agi, ami, callbackvars, journalfiles, planfile, promptfiles, ringing, speech, trunkfile
 from gateway.services import (
     alerting,
     analysing,
     attributing,
     callbacks,
     callersvisit,
+    callingback,
     dispatcher,
     forgotten,
     journalguard,
@@ -64,6 +66,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
 
     def shelf_changed(shelf: prompts.Shelf, is_planned: bool) -> None:
         routes.use_prompts(shelf)
+        calling_back.use_prompts(shelf)
         if is_planned:
             follower.write_again()
 
@@ -101,9 +104,12 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         called=lend.called,
     )
 
+    calling_back = _calling_back(chosen, database, refusal, routes)
+
     def in_force(routing_book: book.Book) -> None:
         books.use(routing_book)
         routes.use(routing_book)
+        calling_back.use(routing_book)
         spoken.use(routing_book)
         lend.use(routing_book)
         told.use(routing_book)
@@ -126,6 +132,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     if "calls" in roles:
         node.prompter, node.rehearsal = spoken, rehearsal
         node.recorder = await _recorder(node, folder, stack, targets)
+        node.calling_back = calling_back
         await _start_calls(node, routes, stack, targets)
     if "worker" in roles and chosen.events.jsonl_path is not None:
         node.dispatcher = dispatcher.Dispatcher(
@@ -225,8 +232,12 @@ async def _start_calls(
     await routes.restore()
     node.router = routes
     limits = agi.AgiLimits(answer_seconds=chosen.agi.answer_seconds, max_sessions=chosen.agi.max_sessions)
+    assert node.calling_back is not None
+    await node.calling_back.look()
     node.agi = agi.AgiServer(
-        routes.answer, limits=limits, observe=lambda result, took: node.meters.agi_answered(result.value, took)
+        _answers(routes, node.calling_back),
+        limits=limits,
+        observe=lambda result, took: node.meters.agi_answered(result.value, took),
     )
     await node.agi.start(chosen.agi.host, chosen.agi.port, backlog=chosen.agi.backlog)
     stack.push_async_callback(node.agi.close, 0.0)
@@ -266,6 +277,35 @@ async def _start_calls(
         # The region table takes a second to load; in the loop, callers would wait for it.
         await asyncio.to_thread(numbers.region_of, "+74951234567", "en")
     node.board.restore(await node.tracker.restore())
+
+
+def _answers(routes: router.Router, calling_back: callingback.CallingBack) -> agi.Answer:
+    """Who answers which question."""
+    by_script: dict[str, agi.Answer] = {
+        callbackvars.CALLBACK_SCRIPT: calling_back.answer,
+        callbackvars.BREAK_SCRIPT: calling_back.break_answer,
+    }
+
+    def answer(request: agi.AgiRequest) -> agi.Pairs | Awaitable[agi.Pairs | None] | None:
+        return by_script.get(request.script, routes.answer)(request)
+
+    return answer
+
+
+def _calling_back(
+    chosen: settings.Settings, database: store.Database, refusal: router.Refusal, routes: router.Router
+) -> callingback.CallingBack:
+    ours = chosen.callbacks
+    ringer = ringing.Ringer(chosen.ami.host, chosen.ami.port, ours.username, ours.password)
+    return callingback.CallingBack(
+        database,
+        rules=core_callingback.Rules(frozenset(ours.countries), ours.any_agent, ours.keyed_result),
+        now_us=_now_us,
+        refusal=refusal,
+        ring=ringer.ring if ours.click else None,
+        ring_seconds=ours.ring_seconds,
+        breaks_changed=routes.use_breaks,
+    )
 
 
 async def _start_web(node: Node, stack: AsyncExitStack) -> None:

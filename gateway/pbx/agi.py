@@ -30,6 +30,8 @@ LINE_BYTES = 3_500
 MAX_PAIRS = 99
 """MSet takes no more (main/pbx_variables.c)."""
 SCRIPT = "route"
+SCRIPTS = frozenset({SCRIPT, "callback", "break"})
+"""What may be asked: a call's way, an agent's `*28`, an agent's `*29`."""
 BACKLOG = 4_096
 
 Pairs = Sequence[tuple[str, str]]
@@ -341,7 +343,7 @@ class _Session(asyncio.Protocol):
             return
         end += len(_HEADER_END)
         request = parse_request(bytes(self._buffer[:end]))
-        if request.script != SCRIPT:
+        if request.script not in SCRIPTS:
             raise GarbageError("unknown script")
         self._is_asked = True
         # What follows can only be a HANGUP, which parse_reply skips.

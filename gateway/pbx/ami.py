@@ -180,7 +180,7 @@ class AmiSession:
         self._with_events = with_events
         self._on_login = on_login
         self._now = now
-        self._protocol: _Protocol | None = None
+        self._protocol: Protocol | None = None
         self._state = AmiState.WAITING
         self._connected_since: datetime | None = None
         self._ping_milliseconds: float | None = None
@@ -297,7 +297,7 @@ class AmiSession:
 
     async def _live(self) -> NoReturn:
         """One connection, from TCP to its loss."""
-        protocol = self._protocol = await self._connect()
+        protocol = self._protocol = await connected(self._host, self._port, self._times.connect, self._take)
         try:
             await self._log_in()
             self._version = (await self._ask("CoreSettings"))[0]["AsteriskVersion"] or None
@@ -315,32 +315,10 @@ class AmiSession:
             self._protocol = None
             protocol.cut("the session is over")
 
-    async def _connect(self) -> _Protocol:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._times.connect):
-                _, protocol = await loop.create_connection(lambda: _Protocol(self._take), self._host, self._port)
-                try:
-                    await asyncio.wait([protocol.greeting, protocol.lost], return_when=asyncio.FIRST_COMPLETED)
-                except asyncio.CancelledError:
-                    protocol.cut("no greeting")
-                    raise
-        except TimeoutError:
-            raise AmiUnavailable("no greeting in time") from None
-        if protocol.lost.done():
-            raise AmiUnavailable(protocol.lost.result())
-        return protocol
-
     async def _log_in(self) -> None:
-        try:
-            secret = self._secret()
-        except Exception as error:
-            raise AmiLoginFailed(f"no secret: {error}") from error
-        events = "on" if self._with_events else "off"
-        try:
-            await self._ask("Login", Username=self._username, Secret=secret, Events=events)
-        except AmiRefused as error:
-            raise AmiLoginFailed(str(error)) from None
+        if self._protocol is None:
+            raise AmiUnavailable("not connected")
+        await self._protocol.log_in(self._username, self._secret, self._times.call, with_events=self._with_events)
 
     def _up(self) -> None:
         self._backoff.reset()
@@ -385,7 +363,7 @@ class _Message(Message):  # type: ignore[misc]  # panoramisk has no types
         return default if entry is None else entry[1]
 
 
-class _Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
+class Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
     """Bytes to messages, messages to the actions that wait for them or to `take`."""
 
     def __init__(self, take: Callable[[AmiEvent], None]) -> None:
@@ -444,6 +422,7 @@ class _Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
             _log.warning("ami reply not understood", action=action["Action"], error=error)
 
     async def ask(self, name: str, headers: Mapping[str, str], seconds: float) -> list[_Message]:
+        """Send one action and collect its reply. Raises `AmiUnavailable`, `AmiRefused`, `ValueError`."""
         for key, value in headers.items():
             if _FORBIDDEN.search(key) or _FORBIDDEN.search(value):
                 raise ValueError(f"a line break in the header {key!r} of {name}")
@@ -467,6 +446,18 @@ class _Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
             raise AmiRefused(messages[0]["Message"] or f"{name} refused")
         return list(messages)
 
+    async def log_in(self, username: str, secret: Callable[[], str], seconds: float, *, with_events: bool) -> None:
+        """Raises `AmiLoginFailed`, `AmiUnavailable`."""
+        try:
+            said = secret()
+        except Exception as error:
+            raise AmiLoginFailed(f"no secret: {error}") from error
+        headers = {"Username": username, "Secret": said, "Events": "on" if with_events else "off"}
+        try:
+            await self.ask("Login", headers, seconds)
+        except AmiRefused as error:
+            raise AmiLoginFailed(str(error)) from None
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._end("the connection was lost" if exc else "asterisk closed the connection")
 
@@ -479,6 +470,24 @@ class _Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         self._text = ""
         if not self.lost.done():
             self.lost.set_result(reason)
+
+
+async def connected(host: str, port: int, seconds: float, take: Callable[[AmiEvent], None]) -> Protocol:
+    """A connection that has greeted within so many seconds. Raises `AmiUnavailable`, OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            _, protocol = await loop.create_connection(lambda: Protocol(take), host, port)
+            try:
+                await asyncio.wait([protocol.greeting, protocol.lost], return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                protocol.cut("no greeting")
+                raise
+    except TimeoutError:
+        raise AmiUnavailable("no greeting in time") from None
+    if protocol.lost.done():
+        raise AmiUnavailable(protocol.lost.result())
+    return protocol
 
 
 def _parse(text: str) -> _Message | None:

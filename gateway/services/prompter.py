@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway.core import book, handling, prompts, whisper
+from gateway.core import book, callingback, handling, prompts, whisper
 from gateway.pbx import promptaudio, promptfiles, speech
 
 log = structlog.get_logger()
@@ -76,10 +76,12 @@ class Prompter:
         """What keeps prompts from being ready, in one line; None = all are."""
         if self._folder_problem is not None:
             return self._folder_problem
-        if self._failures:
-            wanted, reason = next(iter(self._failures.items()))
+        # What agents hear of their codes has tones in its place.
+        failures = {wanted: why for wanted, why in self._failures.items() if wanted.key not in callingback.PROMPTS}
+        if failures:
+            wanted, reason = next(iter(failures.items()))
             name = f'whisper "{wanted.text}"' if wanted.text else f"prompt {wanted.key}.{wanted.language}"
-            more = f" (and {len(self._failures) - 1} more)" if len(self._failures) > 1 else ""
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             return f"{name} is not ready: {reason}{more}"
         if self._left_out:
             return f"{self._left_out} whispers are more than the {MAX_PIECES} that are made ahead"

@@ -64,6 +64,7 @@ class Router:
         self._refusal = refusal
         self._visitor_of = visitor_of
         self._called = called
+        self._on_break: frozenset[str] = frozenset()
         self.late_look_ups = 0
 
     @property
@@ -81,6 +82,10 @@ class Router:
         """Answers from this book from now on."""
         self._book = routing_book
         self._encoded = {}
+
+    def use_breaks(self, agents: frozenset[str]) -> None:
+        """These agents (keys) are on break from now on."""
+        self._on_break = agents
 
     def use_prompts(self, shelf: prompts.Shelf) -> None:
         """Plays from this shelf from now on."""
@@ -149,13 +154,14 @@ class Router:
         """What is known of the call without asking the database."""
         country = region = None
         if not question.caller:
-            return routing.History(turns=self._turns)
+            return routing.History(turns=self._turns, on_break=self._on_break)
         number = f"+{question.caller}"
         if wanted.region:
             country = numbers.country_of(number)
             region = numbers.region_of(number, "en")
         return routing.History(
             turns=self._turns,
+            on_break=self._on_break,
             caller_country=country,
             caller_region=region,
             consent_region=consent.caller_region(number) if wanted.consent_region else None,

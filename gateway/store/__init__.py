@@ -32,10 +32,10 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.store import dealschema as dealschema  # here, so that `schema.metadata` has all tables
+from gateway.store import agentschema as agentschema  # here, so that `schema.metadata` has all tables
+from gateway.store import dealschema as dealschema
 from gateway.store import engines, schema
-from gateway.store import agentschema as agentschema
-from gateway.store import outgoingschema as outgoingschema  # here, so that `schema.metadata` has all tables
+from gateway.store import outgoingschema as outgoingschema
 from gateway.store import poolschema as poolschema
 from gateway.store import ticketschema as ticketschema
 from gateway.store.errors import (

@@ -96,6 +96,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     _make_tickets()
+    _agents()
 
 
 def _agents() -> None:
