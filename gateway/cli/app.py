@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    audiences,
     audit,
     callbacks,
     calls,
@@ -85,6 +86,7 @@ app.add_typer(recordings.app, name="recordings")
 app.add_typer(report.app, name="report")
 app.add_typer(retention.app, name="retention")
 app.command()(erase.erase)
+app.add_typer(audiences.app, name="audiences")
 app.add_typer(audit.app, name="audit")
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhooks")

@@ -27,6 +27,7 @@ SCOPES = {
     "recordings:download": "keep recordings as files",
     "visitors:read": "visitors of the web sites",
     "visitors:erase": "erase a visitor",
+    "audiences:export": "export callers for ad platforms, hashed",
     "webhooks:manage": "receivers of events, their deliveries, tests and replays",
     "admin": "everything",
 }

@@ -11,10 +11,6 @@ from gateway import store
 from gateway.core.outgoing import told
 from gateway.store import attributions, visits
 
-SURE = 0.5
-"""With less confidence nobody outside is told of a visitor: it may well have been another."""
-AD_CONSENT = "ad_consent"
-"""Variable by which the site's own script says that the visitor agreed to advertising: `granted`."""
 _SESSION = "ga_session."
 
 
@@ -28,7 +24,7 @@ class CallersVisit:
         """None: nobody is known, or not surely enough, or the visit is forgotten."""
         async with self._database.read() as connection:
             found = (await attributions.of_calls(connection, [call_id])).get(call_id)
-            if found is None or found.visitor_id is None or found.confidence < SURE:
+            if found is None or found.visitor_id is None or found.confidence < told.SURE:
                 return None
             known = (await visits.known(connection, [found.visitor_id])).get(found.visitor_id)
             visit = await visits.visit_of(connection, found.visitor_id, found.at_us)
@@ -47,7 +43,7 @@ def visitor(person: visits.Person, visit: visits.Visit) -> told.Visitor:
         ym_client_id=ids.get("ym_uid"),
         fbp=ids.get("fbp"),
         fbc=ids.get("fbc"),
-        allows_ads=person.variables.get(AD_CONSENT) == "granted",
+        allows_ads=person.variables.get(told.AD_CONSENT) == told.GRANTED,
         landing_page=visit.touch.landing_page,
     )
 

@@ -15,6 +15,7 @@ from gateway.core import book, touches
 from gateway.services import crediting
 from gateway.store import calls, joined, routing
 from gateway.web import (
+    audiences,
     auth,
     cursors,
     eventdocs,
@@ -45,6 +46,7 @@ TABLES = (
     visitors.table,
     pools.table,
     hooks.table,
+    audiences.table,
     eventdocs.table,
 )
 """All of the API."""

@@ -13,6 +13,7 @@ from gateway import log, store
 from gateway.store import tokens
 from gateway.web import (
     api,
+    audiences,
     auth,
     clients,
     hookpages,
@@ -51,6 +52,7 @@ def admin_app(here: parts.AdminParts) -> web.Application:
     )
     for table in (*api.TABLES, pages.table, visitorpages.table, hookpages.table, statics.table):
         table.install(app)
+    app[audiences.LOCK] = asyncio.Lock()
     app[pausing.LOCKS] = weakref.WeakValueDictionary()
     app.on_startup.append(_restore_pauses)
     app.on_response_prepare.append(security.add_headers)

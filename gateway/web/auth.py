@@ -50,6 +50,7 @@ class Scope(StrEnum):
     VISITORS_READ = "visitors:read"
     VISITORS_ERASE = "visitors:erase"
     WEBHOOKS_MANAGE = "webhooks:manage"
+    AUDIENCES_EXPORT = "audiences:export"
     ADMIN = "admin"
 
 

@@ -1,4 +1,4 @@
-"""Telephone numbers as analytics and ad platforms match them: normalised, SHA-256, lower-case hex.
+"""Telephone numbers as analytics and ad platforms match them: normalised, hashed, lower-case hex.
 
 Normalising differs by platform, and a wrong form matches nobody without any error: one function each.
 """
@@ -19,6 +19,16 @@ def google(number: str) -> str:
 def meta(number: str) -> str:
     """Meta: digits with country code, no `+`, no leading zeros (integrations.md 4.4)."""
     return _sha256(_NOT_A_DIGIT.sub("", number).lstrip("0"))
+
+
+def yandex(number: str) -> str:
+    """Yandex Audience: digits with country code ("File requirements" of its help)."""
+    return _sha256(_NOT_A_DIGIT.sub("", number))
+
+
+def yandex_md5(number: str) -> str:
+    """As `yandex`, for segments that were begun with MD5: since January 2025 new ones take none."""
+    return hashlib.md5(_NOT_A_DIGIT.sub("", number).encode(), usedforsecurity=False).hexdigest()
 
 
 def meta_word(text: str) -> str:

@@ -11,6 +11,11 @@ from gateway.core import outcomes
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
+SURE = 0.5
+"""With less confidence nobody outside is told of a visitor: it may well have been another."""
+AD_CONSENT = "ad_consent"
+"""Variable by which the site's own script says that the visitor agreed to advertising: `granted`."""
+GRANTED = "granted"
 
 
 @dataclass(frozen=True, slots=True)

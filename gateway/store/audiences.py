@@ -1,0 +1,181 @@
+"""Callers for audiences (R11, R12), page by page in the order of their numbers, so that a million take the memory of
+a thousand; and when an audience was last exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
+
+from gateway import store
+from gateway.core import audiences
+from gateway.core.outgoing import told
+from gateway.store import poolschema, schema
+
+EXPORTED = "audience.exported"
+"""The action in the audit chain."""
+
+_CALLS, _AUDIT = schema.calls, schema.audit
+_ATTRIBUTIONS, _VISITORS = poolschema.attributions, poolschema.visitors
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An export as the audit has it."""
+
+    at_us: int
+    actor: str
+    people: int
+
+
+def subject(key: str) -> str:
+    """An audience in the audit chain."""
+    return f"audience:{key}"
+
+
+async def page(
+    connection: store.Connection, audience: audiences.Audience, *, since_us: int, after: str, limit: int
+) -> list[audiences.Caller]:
+    """The next callers with a call that the audience asks for, behind the number `after`, by number. Marks of bans by
+    the list in force are the caller's to add."""
+    query = (
+        select(_CALLS.c.caller)
+        .where(*_asked(audience, since_us), _CALLS.c.caller.is_not(None), _CALLS.c.caller > after)
+        .group_by(_CALLS.c.caller)
+        .order_by(_CALLS.c.caller)
+        .limit(limit)
+    )
+    found = list((await connection.execute(query)).scalars())
+    if not found:
+        return []
+    known = await _histories(connection, found, since_us)
+    said = await _said(connection, found)
+    reached = await _called_back(connection, found, since_us)
+    marks = await _marks(connection, [one for one in found if said.get(one)])
+    return [
+        replace(
+            known[one],
+            has_talked=known[one].has_talked or one in reached,
+            said=said.get(one, frozenset()),
+            **marks.get(one, {}),
+        )
+        for one in found
+    ]
+
+
+async def without_number(connection: store.Connection, audience: audiences.Audience, *, since_us: int) -> int:
+    """Calls that the audience asks for of which nobody knows the number: anonymous, or forgotten since."""
+    query = select(func.count()).select_from(_CALLS).where(*_asked(audience, since_us), _CALLS.c.caller.is_(None))
+    return (await connection.execute(query)).scalar_one()
+
+
+def _asked(audience: audiences.Audience, since_us: int) -> list[ColumnElement[bool]]:
+    # Sums and joined texts keep the engines from other indexes than that of callers, in whose order pages are read.
+    found = [
+        _CALLS.c.direction == "inbound",
+        _CALLS.c.state == "closed",
+        _CALLS.c.started_us + 0 >= since_us,
+    ]
+    if audience.who is audiences.Who.NOT_CONNECTED:
+        found.append(_CALLS.c.missed)
+    elif audience.who is audiences.Who.CONNECTED:
+        found.append(_CALLS.c.outcome + "" == "answered")
+    for column, keys in (
+        (_CALLS.c.site, audience.sites),
+        (_CALLS.c.route, audience.routes),
+        (_CALLS.c.source, audience.sources),
+        (_CALLS.c.campaign, audience.campaigns),
+        (_CALLS.c.outcome, audience.outcomes),
+    ):
+        if keys:
+            found.append((column + "").in_(keys))
+    if audience.times is audiences.Times.FIRST:
+        found.append(_CALLS.c.calls_before == 0)
+    elif audience.times is audiences.Times.REPEAT:
+        found.append(_CALLS.c.calls_before > 0)
+    if audience.tags:
+        found.append(or_(*(_tagged(tag) for tag in audience.tags)))
+    if audience.min_talk_seconds:
+        found.append(_CALLS.c.talk_seconds >= audience.min_talk_seconds)
+    return found
+
+
+async def _histories(
+    connection: store.Connection, callers: Sequence[str], since_us: int
+) -> Mapping[str, audiences.Caller]:
+    talked = and_(_CALLS.c.outcome == "answered", _CALLS.c.started_us >= since_us)
+    query = (
+        select(
+            _CALLS.c.caller,
+            func.max(case((talked, 1), else_=0)).label("talked"),
+            func.max(case((_CALLS.c.outcome == "banned", 1), else_=0)).label("banned"),
+        )
+        .where(_CALLS.c.caller.in_(callers), _CALLS.c.direction == "inbound")
+        .group_by(_CALLS.c.caller)
+    )
+    return {
+        row.caller: audiences.Caller(row.caller, has_talked=bool(row.talked), was_banned=bool(row.banned))
+        for row in await connection.execute(query)
+    }
+
+
+async def _called_back(connection: store.Connection, callers: Sequence[str], since_us: int) -> Collection[str]:
+    query = select(_CALLS.c.did).where(
+        _CALLS.c.did.in_(callers),
+        _CALLS.c.direction == "outbound",
+        _CALLS.c.started_us >= since_us,
+        _CALLS.c.outcome == "answered",
+    )
+    return set((await connection.execute(query.distinct())).scalars())
+
+
+async def _said(connection: store.Connection, callers: Sequence[str]) -> dict[str, frozenset[str]]:
+    """What their visits say of advertising."""
+    query = (
+        select(_ATTRIBUTIONS.c.caller, _VISITORS.c.variables)
+        .join(_VISITORS, _VISITORS.c.visitor_id == _ATTRIBUTIONS.c.visitor_id)
+        .where(_ATTRIBUTIONS.c.caller.in_(callers), _ATTRIBUTIONS.c.confidence >= told.SURE)
+        .distinct()
+    )
+    found: dict[str, frozenset[str]] = {}
+    for row in await connection.execute(query):
+        word = str(json.loads(row.variables).get(told.AD_CONSENT, ""))
+        found[row.caller] = found.get(row.caller, frozenset()) | {word}
+    return found
+
+
+async def _marks(connection: store.Connection, callers: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """What any call of theirs says against them, as fields of `Caller`. Records are long: asked only of those who might
+    leave."""
+    if not callers:
+        return {}
+    record = _CALLS.c.record
+    marks = {
+        "refused_recording": record.contains('"result":"refused"'),
+        "is_spam": or_(record.contains('"spam":true'), _tagged("spam")),
+        "is_test": _tagged("test"),
+    }
+    query = (
+        select(_CALLS.c.caller, *(func.max(case((mark, 1), else_=0)).label(name) for name, mark in marks.items()))
+        .where(_CALLS.c.caller.in_(callers), _CALLS.c.direction == "inbound")
+        .group_by(_CALLS.c.caller)
+    )
+    return {row.caller: {name: bool(getattr(row, name)) for name in marks} for row in await connection.execute(query)}
+
+
+def _tagged(tag: str) -> ColumnElement[bool]:
+    """Records are written without blanks between their parts."""
+    written = json.dumps(tag, ensure_ascii=False)
+    return _CALLS.c.record.contains(f'"tag":{written}', autoescape=True)
+
+
+async def last_exports(connection: store.Connection) -> dict[str, Export]:
+    """The last export of each audience that was ever exported, by key."""
+    newest = select(func.max(_AUDIT.c.seq)).where(_AUDIT.c.action == EXPORTED).group_by(_AUDIT.c.subject)
+    query = select(_AUDIT.c.subject, _AUDIT.c.at_us, _AUDIT.c.actor, _AUDIT.c.details).where(_AUDIT.c.seq.in_(newest))
+    return {
+        row.subject.removeprefix("audience:"): Export(row.at_us, row.actor, int(json.loads(row.details)["people"]))
+        for row in await connection.execute(query)
+    }
