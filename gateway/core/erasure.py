@@ -52,6 +52,7 @@ def pseudonymised(record: Mapping[str, Any], pseudonym: str | None) -> dict[str,
     elif isinstance(left.get("caller"), dict):
         left["caller"]["number"] = pseudonym
     _blank(left, "attribution", _OF_VISITOR)
+    _blank(left, "result", {"lead_status": None, "note": None, "tags": [], "deal": None})
     if "sip_call_id" in left:
         left["sip_call_id"] = None
     for key in ("notes", "tags", "analysis"):

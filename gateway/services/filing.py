@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.core import attribution, book, calls, erasure, events, records
 from gateway.store import calls as stored_calls
-from gateway.store import outbox
+from gateway.store import outbox, results
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,16 @@ def file(
         now_us=now_us,
     )
     return Filed(row, document, made)
+
+
+def told(filed: Filed, result: results.Stored | None) -> list[outbox.Event]:
+    """Its events with what was said about the call."""
+    row, made = filed.row, []
+    data = results.with_result(row.record, row.revision, result)
+    for event in filed.events:
+        payload = f"{event.payload[: -len(row.record) - 1]}{data}}}"
+        made.append(replace(event, payload=payload, revision=results.revision_of(row.revision, result)))
+    return made
 
 
 def _event(facts: calls.CallFacts, due: events.Due, record: str, revision: int, now_us: int) -> outbox.Event:

@@ -19,7 +19,7 @@ from sqlalchemy import Column, ColumnElement, func, or_, select, text, update
 
 from gateway import store
 from gateway.core import erasure, events
-from gateway.store import attributions, calls, keyring, leases, recordings, schema, statements, targets, visits
+from gateway.store import attributions, calls, keyring, leases, recordings, results, schema, statements, targets, visits
 
 ERASURE = "erasure"
 RETENTION = "retention"
@@ -176,6 +176,7 @@ async def forget(
         ids = [row.call_id for row in chunk]
         await _forget_events(tx, ids, pseudonym)
         await _forget_talk(tx, ids)
+        await results.forget(tx, ids)
         theirs = await attributions.forget(tx, ids, pseudonym)
         if why == ERASURE and theirs:
             # Who is certain to have called is the same person on the web.

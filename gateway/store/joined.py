@@ -1,8 +1,10 @@
 """Records as they are read: the stored document, with what is known of its recordings and receipts by now.
 
 Recordings come into being, are analysed, reviewed and shredded after the record was written, so they are looked up when
-it is read. Events carry the record as it was filed: there both lists are empty.
+it is read. Events carry the record as it was filed: there both lists are empty. So is what was said about the call
+looked up, which events carry too; each change of it counts as a revision.
 
+    "result": what was said about the call afterwards, null where nobody said anything
     "recordings": [{recording_id, kind, state, started_at, duration_seconds, audio_url, peaks_url, analysis, review}]
     "receipts":   [{what, digest, key_id, signed}]
 """
@@ -15,7 +17,7 @@ from typing import Any
 
 from gateway import store
 from gateway.core import records
-from gateway.store import calls, recordings, reviews
+from gateway.store import calls, recordings, results, reviews
 from gateway.store import receipts as receipts_
 
 EMPTY = ',"recordings":[],"receipts":[]}'
@@ -25,14 +27,17 @@ API = "/api/v1/recordings"
 
 async def documents(connection: store.Connection, rows: Sequence[calls.CallRow]) -> list[dict[str, Any]]:
     """The whole records of these calls, in their order."""
-    found = await _found(connection, rows)
-    return [{**json.loads(row.record), "recordings": [], "receipts": [], **found.get(row.call_id, {})} for row in rows]
+    return [json.loads(text) for text in await texts(connection, rows)]
 
 
 async def texts(connection: store.Connection, rows: Sequence[calls.CallRow]) -> list[str]:
-    """The same as JSON texts; of a call without recordings the stored text itself, which is not parsed."""
+    """The same as JSON texts; of a call without recordings the stored text and its result, which are not parsed."""
     found = await _found(connection, rows)
-    return [_text(row.record, found.get(row.call_id)) for row in rows]
+    said = await results.of_calls(connection, [row.call_id for row in rows])
+    return [
+        _text(results.with_result(row.record, row.revision, said.get(row.call_id)), found.get(row.call_id))
+        for row in rows
+    ]
 
 
 async def export(database: store.Database, asked: calls.CallFilter) -> AsyncIterator[str]:

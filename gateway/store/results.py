@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, text, update
 
 from gateway import store
 from gateway.core import deals, records
@@ -26,6 +26,10 @@ EMPTY_END = ',"recordings":[],"receipts":[]}'
 """How a stored record ends."""
 KEPT_MESSAGES_US = 30 * 86_400_000_000
 """Longer than any sender tries: a message that comes again later is another one."""
+
+_LOCK = 0x6469616C6465616C
+"""PostgreSQL advisory lock of whoever says something about calls ("dialdeal")."""
+_LOCK_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
 _RESULTS, _CHANGES, _CALLS = dealschema.call_results, dealschema.result_changes, schema.calls
 _FACTS, _MESSAGES = outgoingschema.delivery_facts, dealschema.inbound_messages
@@ -147,6 +151,8 @@ async def lock(tx: store.Transaction, call_ids: Collection[str]) -> dict[str, st
     """The calls, held until the end of the transaction, in a fixed order: whoever files one of them waits. On SQLite
     the one writer is alone anyway."""
     if tx.dialect.name != "sqlite":
+        # One at a time, so that no deal comes to belong to two calls.
+        await tx.execute(_LOCK_ALONE, {"key": _LOCK})
         for chunk in statements.chunks(sorted(set(call_ids))):
             held = select(_CALLS.c.call_id).where(_CALLS.c.call_id.in_(chunk)).order_by(_CALLS.c.call_id)
             await tx.execute(held.with_for_update())

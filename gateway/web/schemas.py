@@ -5,13 +5,13 @@ Answers are not built from these models: a stored record goes out as it is.
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
 
-from gateway.core import callingback, calls, touches
+from gateway.core import callingback, calls, deals, touches
 from gateway.web import parts, routes
 
 MAX_LIMIT = 200
@@ -236,6 +236,34 @@ class Scoring(Document):
     rules: list[RuleApplied]
 
 
+class Deal(Document):
+    """The deal a call led to. `value` is a decimal string; `closed_on` the day it was closed, or is expected to be."""
+
+    deal_id: str | None
+    state: deals.State
+    stage: str | None
+    value: str | None
+    currency: str | None
+    closed_on: date | None
+
+
+class CallResult(Document):
+    """What a CRM, a person or a file said about the call afterwards; null: nobody said anything. `changes` counts how
+    often it was changed, and is part of the record's `revision`."""
+
+    qualified: bool | None
+    spam: bool | None
+    goal_reached: bool | None
+    lead_status: str | None
+    note: str | None
+    tags: list[str]
+    deal: Deal | None
+    changed_at: datetime
+    changed_by: str
+    changed_via: str
+    changes: int
+
+
 class CallRecord(Document):
     """One call. Times are RFC 3339 UTC with milliseconds, durations seconds with decimals."""
 
@@ -275,6 +303,7 @@ class CallRecord(Document):
     recordings: list[CallRecording] = []
     receipts: list[CallReceipt] = []
     credit: Credit | None = None
+    result: CallResult | None = None
     sip_call_id: str | None
     linked_id: str
     unique_id: str
