@@ -46,7 +46,7 @@ OUTCOMES: Mapping[By, tuple[str, ...]] = {
     By.AGENT: ("success", "follow-up", "no-interest", "not-a-customer"),
     By.CALLER: ("satisfied", "partly", "dissatisfied"),
 }
-"""What the keys 1, 2, … to the question `outcome` mean, where the route does not say; the texts of the prompts say so."""
+"""What the keys 1, 2, … to the question `outcome` mean, where the route does not say; the prompts' texts say so."""
 
 PROMPT_KEYS: Mapping[By, Mapping[Question, str]] = {
     who: {question: f"rate_{question.value}_{who.value}" for question in Question} for who in (By.AGENT, By.CALLER)

@@ -1,7 +1,7 @@
 """What the rules of the routing book say of one call: score, tags and marks, with each rule that spoke (R2, R60, R61).
 
-Works on the call record (`gateway.core.records`), so that it says the same when the call closes, when the journal is read
-again, and when stored records are tried with other rules.
+Works on the call record (`gateway.core.records`), so that it says the same when the call closes, when the journal is
+read again, and when stored records are tried with other rules.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ORIGIN = "rule"
 def scored(record: Mapping[str, Any], routing: book.Book | None) -> dict[str, Any] | None:
     """The record's `scoring`; None while the call is open, without a book, and where the book has no rules.
 
-    The points of all rules that hold are added up and cut to the bounds once, at the end, so their order does not matter
-    to the sum; it does to `stop` and to the marks.
+    The points of all rules that hold are added up and cut to the bounds once, at the end, so their order does not
+    matter to the sum; it does to `stop` and to the marks.
     """
     if routing is None or not routing.scoring.rules or record.get("state") != "closed":
         return None

@@ -207,8 +207,8 @@ class Story:
         return next((channel.started_at_us for channel in self.channels if channel.started_at_us is not None), None)
 
     def source_of(self, name: str) -> str | None:
-        """Who hung up the channel of that name; None if its end was not seen, or came after the call's: who is asked how
-        it was hangs up then."""
+        """Who hung up the channel of that name; None if its end was not seen, or came after the call's: who is asked
+        how it was hangs up then."""
         channel = self.by_name.get(name)
         if channel is None or channel.ended_at_us is None or channel.asked_at_us is not None:
             return None

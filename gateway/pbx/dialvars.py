@@ -59,6 +59,7 @@ DIALPLAN_VARIABLES = frozenset(
         "DM_BACK",
         *("DM_OPT", "DM_DONE", "DM_CK", "DM_CR", "DM_EARLY", "DM_RECORD", "DM_PART", "DM_MONITOR"),
         *("DM_SAID", "DM_LEFT", "DM_BEGAN"),
+        *("DM_QQ", "DM_QK"),
         *("DM_TICKET", "DM_FROM", "DM_PHONE", "DM_CLICK"),
     }
 )

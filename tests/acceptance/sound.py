@@ -42,6 +42,12 @@ PROMPTS = {
     "callback_taken": 2300,
     "leave_message": 2400,
     "message_taken": 2500,
+    "rate_outcome_agent": 2600,
+    "rate_goal_agent": 2700,
+    "rate_solved_agent": 2800,
+    "rate_goal_caller": 2900,
+    "rate_solved_caller": 3000,
+    "rate_thanks": 3100,
 }
 """Frequencies. ``hint`` is for ``whisper = "@hint"``."""
 NAMES: dict[str, int | tuple[int, int]] = {
