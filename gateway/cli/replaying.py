@@ -18,7 +18,7 @@ from gateway.cli import context, failures, moments, vaults
 from gateway.core import book, calls, grouping, records, restarts, rows
 from gateway.daemon import outgoing
 from gateway.pbx import journalfiles
-from gateway.services import attributing, filing, forgotten, receipting
+from gateway.services import attributing, filing, forgotten, receipting, returning
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
 from gateway.store import outbox, routing
@@ -218,6 +218,9 @@ class _Work:
             before = await stored_calls.history_of_callers(connection, asked) if asked else {}
             signed = await stored_receipts.of_calls(connection, ids)
         found = await self._who_called([facts for facts, _ in whole if facts.call_id not in pseudonyms])
+        returned = await returning.sources(
+            self._database, [facts for facts, _ in whole if facts.call_id not in pseudonyms]
+        )
         filed, receipts = [], []
         for facts, group in whole:
             known = saved.get(facts.call_id)
@@ -230,7 +233,7 @@ class _Work:
                 calls_before=known.calls_before if known else before.get(facts.call_id),
                 now_us=moments.micros(context.now()),
                 with_region=self._with_region,
-                found=found[facts.call_id].attribution if facts.call_id in found else None,
+                found=found[facts.call_id].attribution if facts.call_id in found else returned.get(facts.call_id),
                 pseudonym=pseudonyms.get(facts.call_id),
             )
             if made is None:

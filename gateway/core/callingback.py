@@ -7,11 +7,12 @@ cost (Wangiri). So countries are on a list, and kinds of numbers that bill the c
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gateway.core import book, consent, numbers, prompts
+from gateway.core.rows import Row
 from gateway.core.tickets import Ticket
 
 MAX_TICKET_DIGITS = 9
@@ -127,6 +128,16 @@ def told(entry: Mapping[str, str], key: str | None) -> CallBack | None:
         shown=shown if numbers.is_e164(shown) else None,
         result=RESULTS.get(key or ""),
     )
+
+
+def switches(rows: Iterable[Row], routing: book.Book | None) -> list[tuple[str, bool, int]]:
+    """Agents whose switch was turned (DM_BREAK), how, and when (µs), oldest first."""
+    found = []
+    for row in sorted(rows, key=lambda row: row.at_us):
+        agent = agent_of(row.data.get("p", ""), routing) if routing is not None else None
+        if agent is not None and row.data.get("on") in ("0", "1"):
+            found.append((agent.key, row.data["on"] == "1", row.at_us))
+    return found
 
 
 def agent_of(phone: str, routing: book.Book) -> book.Agent | None:

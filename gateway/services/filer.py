@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import store
-from gateway.core import book, calls, erasure, records
+from gateway.core import attribution, book, calls, erasure, records
 from gateway.core.rows import Row
-from gateway.services import attributing, filing, forgotten, receipting, ticketing
+from gateway.services import attributing, filing, forgotten, receipting, returning, ticketing
 from gateway.store import calls as stored_calls
 from gateway.store import outbox, results, signatures
 from gateway.store import receipts as stored_receipts
@@ -64,6 +64,8 @@ class Papers:
     """Calls filed without their person: what stands for them, by call id."""
     in_force: book.Book | None = None
     """By which tickets are opened."""
+    missed: list[str] = field(default_factory=list)
+    """What became of missed calls, once it is written."""
 
 
 class Filer:
@@ -104,13 +106,16 @@ class Filer:
             one.known.calls_before = one.known.saved.calls_before if one.known.saved else None
         pseudonyms = self._pseudonyms(changed)
         found = await self._who_called(changed, pseudonyms)
-        return [await self._document(one, found.get(one.call_id), pseudonyms.get(one.call_id)) for one in changed]
+        sources = {call_id: one.attribution for call_id, one in found.items()}
+        sources |= await self._returned(changed, pseudonyms)
+        return [await self._document(one, sources.get(one.call_id), pseudonyms.get(one.call_id)) for one in changed]
 
     async def prepare(self, changed: Sequence[Changed]) -> Papers:
         """What is to be written. Doing it again changes nothing."""
         pseudonyms = self._pseudonyms(changed)
         await self._learn(changed, pseudonyms)
         papers = Papers(found=await self._who_called(changed, pseudonyms), pseudonyms=pseudonyms)
+        returned = await self._returned(changed, pseudonyms)
         now_us = self._now_us()
         for number, one in enumerate(changed, 1):
             if number % CALLS_AT_ONCE == 0:
@@ -124,7 +129,7 @@ class Filer:
                 calls_before=one.known.calls_before,
                 now_us=now_us,
                 with_region=self._with_region,
-                found=found.attribution if found is not None else None,
+                found=found.attribution if found is not None else returned.get(one.call_id),
                 pseudonym=pseudonyms.get(one.call_id),
             )
             if filed is not None:
@@ -149,7 +154,7 @@ class Filer:
             made = [event for filed in telling for event in filing.told(filed, said.get(filed.row.call_id))]
             await outbox.add(tx, made, self._targets)
         if self._desk is not None:
-            await self._desk.file(tx, papers.filed, papers.in_force)
+            papers.missed = await self._desk.file(tx, papers.filed, papers.in_force)
         if papers.receipts and self._signer is not None:
             await stored_receipts.learn_key(tx, self._signer, node=self._node, now_us=now_us)
             await stored_receipts.keep(tx, papers.receipts)
@@ -177,7 +182,7 @@ class Filer:
         return {call_id: pseudonym for call_id, pseudonym in said if pseudonym is not None}
 
     async def _document(
-        self, one: Changed, found: attributing.Found | None, pseudonym: str | None
+        self, one: Changed, found: attribution.Attribution | None, pseudonym: str | None
     ) -> Mapping[str, Any]:
         document = records.record(
             one.facts,
@@ -186,7 +191,7 @@ class Filer:
             calls_before=one.known.calls_before,
             node=self._node,
             with_region=self._with_region,
-            found=found.attribution if found is not None else None,
+            found=found,
         )
         return document if pseudonym is None else erasure.pseudonymised(document, pseudonym)
 
@@ -224,6 +229,12 @@ class Filer:
             return {}
         async with self._database.read() as connection:
             return await attributing.of_batch(connection, asked)
+
+    async def _returned(
+        self, changed: Sequence[Changed], pseudonyms: Mapping[str, str]
+    ) -> dict[str, attribution.Attribution]:
+        """Sources of call-backs. Nobody asks for the erased."""
+        return await returning.sources(self._database, [one.facts for one in changed if one.call_id not in pseudonyms])
 
     async def _receipts(
         self, changed: Sequence[Changed], pseudonyms: Mapping[str, str], now_us: int

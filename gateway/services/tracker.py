@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import structlog
 
 from gateway import store
-from gateway.core import calls, grouping, restarts
+from gateway.core import callingback, calls, grouping, restarts
 from gateway.core.rows import EventKind, Row
 from gateway.pbx import journal, journalfiles
 from gateway.services import filer, forgotten, ticketing
 from gateway.services.filer import BookOf, Changed, Known, Papers
+from gateway.store import agents as stored_agents
 from gateway.store import journal as stored_journal
 from gateway.store import signatures
 
@@ -65,6 +66,8 @@ class Outlets:
     events_added: Callable[[], None]
     targets: Collection[str] = ()
     """Delivery targets of events."""
+    missed: Callable[[str], None] = lambda result: None
+    """What became of a missed call."""
 
 
 @dataclass(slots=True)
@@ -93,6 +96,12 @@ class _Call:
     def last_row_us(self) -> int:
         return max(row.at_us for row in self.rows)
 
+    def is_alive(self, unique_ids: Collection[str]) -> bool:
+        """Whether its channel is among these; once that has ended, any of it: who answered may be asked how it was."""
+        if self.facts is not None and self.facts.ended_at_us is not None:
+            return any(row.unique_id in unique_ids for row in self.rows)
+        return self.key in unique_ids
+
 
 @dataclass(slots=True)
 class _Work:
@@ -107,6 +116,7 @@ class _Work:
     closed: list[str] = field(default_factory=list)
     closings: list[stored_journal.Closing] = field(default_factory=list)
     damaged: list[stored_journal.DamagedRow] = field(default_factory=list)
+    breaks: list[stored_agents.Break] = field(default_factory=list)
 
 
 class Tracker:
@@ -135,6 +145,7 @@ class Tracker:
         desk: ticketing.Ticketing | None = None,
     ) -> None:
         self._database = database
+        self._book_of = book_of
         self._reader = reader
         self._node = node
         self._filer = filer.Filer(
@@ -212,6 +223,7 @@ class Tracker:
             work.file_id = await self._file_id(batch)
             touched = self._take(batch)
             work.damaged = self._quarantined(batch, work.file_id)
+            work.breaks = await self._breaks(batch)
         await self._close_the_gone(touched)
         is_more = batch is not None and batch.end < batch.file.size
         self._postpone(touched, work, is_more=is_more)
@@ -284,6 +296,12 @@ class Tracker:
             self.last_row_us = batch.lines[-1].row.at_us
         return touched
 
+    async def _breaks(self, batch: journalfiles.Batch) -> list[stored_agents.Break]:
+        """Agents' switches (`*29`), which are of no call."""
+        rows = [line.row for line in batch.lines if line.row.user_event == grouping.BREAK_EVENT]
+        switched = callingback.switches(rows, await self._book_of(None)) if rows else []
+        return [stored_agents.Break(agent, is_on, at_us) for agent, is_on, at_us in switched]
+
     def _quarantined(self, batch: journalfiles.Batch, file_id: int) -> list[stored_journal.DamagedRow]:
         for place in batch.damaged:
             log.warning("journal row damaged", offset=place.offset, reason=place.damaged.reason)
@@ -333,7 +351,7 @@ class Tracker:
         if alive is None:
             return
         for call in silent:
-            if call.key in alive.unique_ids:
+            if call.is_alive(alive.unique_ids):
                 call.absent_since_us = None
                 continue
             if call.absent_since_us is None:
@@ -382,6 +400,8 @@ class Tracker:
                 await stored_journal.close_calls(tx, work.closings)
             if work.damaged:
                 await stored_journal.quarantine(tx, work.damaged)
+            if work.breaks:
+                await stored_agents.switch(tx, work.breaks)
             await self._filer.write(tx, work.papers)
 
     def _open_row(self, call: _Call, file_id: int) -> stored_journal.OpenRow:
@@ -426,6 +446,8 @@ class Tracker:
         self._forget_closed()
         for filed in work.papers.filed:
             self._outlets.changed(filed.document)
+        for result in work.papers.missed:
+            self._outlets.missed(result)
         if any(filed.events for filed in work.papers.filed):
             self._outlets.events_added()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import delete, select
 
 from gateway import store
-from gateway.store import agentschema, schema, statements
+from gateway.store import agentschema, schema, statements, tickets
 
 _BREAKS, _CLAIMS, _CALLS = agentschema.agent_breaks, agentschema.callback_claims, schema.calls
 BY_PHONE = "phone"
@@ -83,6 +85,16 @@ async def _state_of(connection: store.Connection, claim: Claim) -> str | None:
         return None
     found = (await connection.execute(select(_CALLS.c.state).where(_CALLS.c.call_id == claim.call_id))).scalar()
     return None if found is None else str(found)
+
+
+async def missed_source(connection: store.Connection, ticket: int, call_id: str | None) -> dict[str, Any] | None:
+    """The `attribution` of the call that is returned, else of its ticket; None when neither is there."""
+    if call_id is not None:
+        query = select(_CALLS.c.record).where(_CALLS.c.call_id == call_id)
+        if (record := (await connection.execute(query)).scalar()) is not None:
+            return dict(json.loads(record)["attribution"])
+    found = await tickets.by_number(connection, ticket)
+    return dict(found.attribution) if found is not None else None
 
 
 async def keep_claim(tx: store.Transaction, claim: Claim) -> None:
