@@ -299,7 +299,8 @@ class _Reading:
         webhooks = {key: outgoing.read_webhook(table, key) for key, table in self._keyed("webhook", "webhook").items()}
         brokers = {key: outgoing.read_broker(table, key) for key, table in self._keyed("broker", "broker").items()}
         told = {key: integrations.read(table, key) for key, table in self._keyed("integration", "integration").items()}
-        return receivers.Receivers(webhooks, brokers, told)
+        inbound = {key: outgoing.read_inbound(table, key) for key, table in self._keyed("inbound", "inbound").items()}
+        return receivers.Receivers(webhooks, brokers, told, inbound)
 
     def _read_bans(self) -> tuple[book.Ban, ...]:
         by_number: dict[str, book.Ban] = {}

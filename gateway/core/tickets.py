@@ -302,12 +302,19 @@ def attempted(
 
 
 def reached(
-    ticket: Ticket, at_us: int, result: Result, *, actor: str = SYSTEM, call_id: str | None = None, is_attempt: bool
+    ticket: Ticket,
+    at_us: int,
+    result: Result,
+    *,
+    is_attempt: bool,
+    actor: str = SYSTEM,
+    call_id: str | None = None,
+    text: str | None = None,
 ) -> Change:
     """The caller spoke to a person. `is_attempt`: since somebody called back."""
     if not ticket.is_open:
         raise Refused("the ticket is closed")
-    news = [News(What.CLOSED, at_us, actor, call_id)]
+    news = [News(What.CLOSED, at_us, actor, call_id, text)]
     if is_attempt:
         first = at_us if ticket.first_attempt_us is None else min(at_us, ticket.first_attempt_us)
         ticket = replace(
@@ -341,6 +348,14 @@ def assigned(ticket: Ticket, owner: str | None, at_us: int, *, actor: str) -> Ch
     return _told(replace(ticket, owner=owner), News(What.ASSIGNED, at_us, actor, text=owner))
 
 
+def handed_on(change: Change, owner: str) -> Change:
+    """The same change, and the ticket is this agent's now."""
+    if owner == change.ticket.owner:
+        return change
+    at_us = change.news[-1].at_us
+    return Change(replace(change.ticket, owner=owner), (News(What.ASSIGNED, at_us, text=owner), *change.news))
+
+
 def noted(ticket: Ticket, text: str, at_us: int, *, actor: str) -> Change:
     """Somebody wrote something down; of closed tickets as well."""
     return _told(ticket, News(What.NOTED, at_us, actor, text=text))
@@ -363,12 +378,18 @@ def reopened(ticket: Ticket, terms: Terms, at_us: int, *, actor: str, text: str 
     return _told(_new_round(moved, terms, at_us), News(What.REOPENED, at_us, actor, text=text))
 
 
+_OF_SOURCE = ("method", "source", "channel", "campaign")
+
+
+def without_visitor(ticket: Ticket) -> Ticket:
+    """Without what the caller's visit to the web site tells; source and campaign stay."""
+    kept = {name: value for name, value in ticket.attribution.items() if name in _OF_SOURCE}
+    return replace(ticket, attribution=kept, request={**ticket.request, "page": None} if ticket.request else {})
+
+
 def erased(ticket: Ticket, pseudonym: str | None, at_us: int) -> Ticket:
     """Without the person; an open one is closed, for nobody can be called any more."""
-    attribution = {
-        name: value for name, value in ticket.attribution.items() if name in ("method", "source", "channel", "campaign")
-    }
-    ticket = replace(ticket, caller=pseudonym, caller_name=None, attribution=attribution, request={})
+    ticket = replace(without_visitor(ticket), caller=pseudonym, caller_name=None, request={})
     if ticket.is_open:
         ticket = _closed(_moved(ticket, Input.CLOSE), at_us, Result.ERASED)
     return replace(ticket, revision=ticket.revision + 1)

@@ -163,7 +163,7 @@ async def _events_check(node: Node) -> health.Check:
 def readings(node: Node) -> metrics.Readings:
     """What is read when Prometheus scrapes."""
     reader, session, deliveries, kept, hook = node.reader, node.ami, node.dispatcher, node.recorder, node.analyser
-    lend, looking = node.leasing, node.attributing
+    lend, looking, timers = node.leasing, node.attributing, node.ticket_timers
     return metrics.Readings(
         active_calls=lambda: node.board.open_count,
         ami_connected=(lambda: float(session.connected.is_set())) if session else None,
@@ -188,6 +188,8 @@ def readings(node: Node) -> metrics.Readings:
         if node.places
         else None,
         lending_problem=(lambda: float(lend.problem is not None)) if lend else None,
+        tickets_waiting=(lambda: timers.waiting) if timers else None,
+        ticket_timers=(lambda: timers.done) if timers else None,
         attributions_revised=(lambda: looking.revised) if looking else None,
     )
 

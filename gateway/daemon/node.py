@@ -19,7 +19,6 @@ from gateway.services import (
     analysing,
     attributing,
     callingback,
-    dispatcher,
     journalguard,
     leasing,
     places,
@@ -29,6 +28,7 @@ from gateway.services import (
     recorder,
     rehearsing,
     router,
+    tickettimers,
     tracker,
 )
 from gateway.store import routing as revisions
@@ -98,7 +98,6 @@ class Node:
     tracker: tracker.Tracker | None = None
     reader: journalfiles.JournalReader | None = None
     guard: journalguard.JournalGuard | None = None
-    dispatcher: dispatcher.Dispatcher | None = None
     post: posting.Post | None = None
     alerting: alerting.Alerting | None = None
     prompter: prompter.Prompter | None = None
@@ -107,6 +106,7 @@ class Node:
     analyser: analysing.Analyser | None = None
     leasing: leasing.Leasing | None = None
     attributing: attributing.Attributing | None = None
+    ticket_timers: tickettimers.Timers | None = None
     web_runner: web.AppRunner | None = None
     public: PublicListener | None = None
     places: places.Places | None = None
@@ -122,8 +122,6 @@ class Node:
             roots["tracker"] = self.tracker.run
         if self.guard is not None:
             roots["journal guard"] = self.guard.run
-        if self.dispatcher is not None:
-            roots["dispatcher"] = self.dispatcher.run
         if self.post is not None:
             roots["post"] = self.post.run
         if self.alerting is not None:
@@ -140,6 +138,8 @@ class Node:
             roots["leasing"] = self.leasing.run
         if self.attributing is not None:
             roots["attributing"] = self.attributing.run
+        if self.ticket_timers is not None:
+            roots["ticket timers"] = self.ticket_timers.run
         if self.public is not None:
             roots["public listener"] = self.public.run
         if self.places is not None:
@@ -176,8 +176,6 @@ class Node:
             )
         if self.leasing is not None:
             phases.append(supervision.Phase("store what visitors did last", LEASES_SECONDS, self.leasing.step))
-        if self.dispatcher is not None:
-            phases.append(supervision.Phase("hand on what is in the outbox", 5.0, self.dispatcher.deliver))
         if self.post is not None:
             phases.append(supervision.Phase("end the deliveries that are on their way", 6.0, self.post.close))
         return phases
@@ -188,10 +186,12 @@ class Node:
 
     def events_added(self) -> None:
         """Somebody wrote events: they may go out."""
-        if self.dispatcher is not None:
-            self.dispatcher.wake()
         if self.post is not None:
             self.post.wake()
+
+    def journal_is_current(self) -> bool:
+        """Whether what happened until now is stored, as far as this process can know."""
+        return self.tracker is None or (self.tracker.is_caught_up and not self.tracker.problem)
 
     def recording_added(self) -> None:
         """A recording came into the vault, or an alarm was raised."""

@@ -16,8 +16,8 @@ from aiohttp import web
 from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
 from gateway.core import alarms as core_alarms
-from gateway.core import callingback as core_callingback
 from gateway.core import book, numbers, prompts, receivers, regions, traffictables
+from gateway.core import callingback as core_callingback
 from gateway.daemon import alarms, checks, keys, outgoing, public
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, callbackvars, journalfiles, planfile, promptfiles, ringing, speech, trunkfile
@@ -28,7 +28,6 @@ from gateway.services import (
     callbacks,
     callersvisit,
     callingback,
-    dispatcher,
     forgotten,
     journalguard,
     leasing,
@@ -39,6 +38,9 @@ from gateway.services import (
     recorder,
     rehearsing,
     router,
+    tickethands,
+    ticketing,
+    tickettimers,
     tracker,
 )
 from gateway.store import journal as stored_journal
@@ -134,13 +136,6 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         node.recorder = await _recorder(node, folder, stack, targets)
         node.calling_back = calling_back
         await _start_calls(node, routes, stack, targets)
-    if "worker" in roles and chosen.events.jsonl_path is not None:
-        node.dispatcher = dispatcher.Dispatcher(
-            database,
-            path=chosen.events.jsonl_path,
-            rotate_bytes=chosen.events.rotate_bytes,
-            now_us=_now_us,
-        )
     if "worker" in roles:
         shared = posting.Shared(
             database,
@@ -165,6 +160,14 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             events_added=events_added,
             poll_seconds=chosen.alerts.poll_seconds,
         )
+        node.ticket_timers = tickettimers.Timers(
+            database,
+            in_force=lambda: books.current,
+            targets=targets,
+            now_us=_now_us,
+            events_added=events_added,
+            is_current=node.journal_is_current,
+        )
     if "worker" in roles and chosen.recording.command:
         node.analyser = _analyser(node, stack, targets)
     if "worker" in roles:
@@ -179,7 +182,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     if "web" in roles:
         # First, since the admin listener tells of it.
         await _start_public(node, stack, targets)
-        await _start_web(node, stack)
+        await _start_web(node, stack, targets)
     meters.watch(checks.readings(node))
     return node
 
@@ -263,6 +266,7 @@ async def _start_calls(
             changed=node.board.publish,
             events_added=node.events_added,
             targets=targets,
+            missed=node.meters.missed,
         ),
         alive=_alive(node.ami),
         now_us=_now_us,
@@ -271,6 +275,7 @@ async def _start_calls(
         with_region=chosen.caller.region,
         signer=node.keys.signer,
         erased=forgotten.Forgotten(node.database, node.keys.ring),
+        desk=ticketing.Ticketing(targets=targets, now_us=_now_us),
     )
     node.guard = journalguard.JournalGuard(folder, ballast_bytes=chosen.journal.ballast_bytes)
     if chosen.caller.region:
@@ -308,7 +313,7 @@ def _calling_back(
     )
 
 
-async def _start_web(node: Node, stack: AsyncExitStack) -> None:
+async def _start_web(node: Node, stack: AsyncExitStack, targets: receivers.Subscriptions) -> None:
     chosen = node.settings
     here = parts.AdminParts(
         database=node.database,
@@ -325,6 +330,13 @@ async def _start_web(node: Node, stack: AsyncExitStack) -> None:
         mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
         vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
         adapter_of=outgoing.adapters_of(chosen, lambda: node.books.current),
+        hands=tickethands.Hands(
+            node.database,
+            in_force=lambda: node.books.current,
+            targets=targets,
+            now_us=_now_us,
+            events_added=node.events_added,
+        ),
         exports=(chosen.events.jsonl_path,) if chosen.events.jsonl_path is not None else (),
     )
     node.web_runner = web.AppRunner(admin.admin_app(here), access_log=None, shutdown_timeout=2.0)
@@ -359,7 +371,14 @@ def _visiting(node: Node, targets: receivers.Subscriptions) -> visiting.Visiting
 
     return visiting.VisitingParts(
         leasing=node.leasing,
-        callbacks=callbacks.Callbacks(node.database, now_us=_now_us, targets=targets, events_added=node.events_added),
+        callbacks=callbacks.Callbacks(
+            node.database,
+            now_us=_now_us,
+            targets=targets,
+            events_added=node.events_added,
+            in_force=lambda: node.books.current,
+            node=node.settings.node.name,
+        ),
         database=node.database,
         current_book=lambda: node.books.current,
         now_us=_now_us,

@@ -13,13 +13,14 @@ from typing import Any
 
 from gateway import store
 from gateway.core import book, events, numbers, records, scriptwire
+from gateway.services import ticketing
 from gateway.store import outbox, visits
 
 REQUESTED = events.CALLBACK_REQUESTED
 
 
 class Callbacks:
-    """Stores requests. The same request, sent twice from one page, is one."""
+    """Stores requests. The same request, sent twice from one page, is one. `in_force` None: they open no tickets."""
 
     def __init__(
         self,
@@ -28,11 +29,15 @@ class Callbacks:
         now_us: Callable[[], int],
         targets: Collection[str] = (),
         events_added: Callable[[], None] = lambda: None,
+        in_force: Callable[[], book.Book | None] | None = None,
+        node: str = "",
     ) -> None:
         self._database = database
         self._now_us = now_us
         self._targets = targets
         self._events_added = events_added
+        self._in_force = in_force
+        self._node = node
         self.taken = 0
         """Since the start."""
 
@@ -50,6 +55,16 @@ class Callbacks:
             body = {"id": event_id, "type": REQUESTED, "timestamp": records.timestamp(now_us), "data": data}
             payload = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
             is_new = await outbox.add(tx, [outbox.Event(event_id, REQUESTED, now_us, payload)], self._targets) > 0
+            if is_new and self._in_force is not None:
+                await ticketing.take_request(
+                    tx,
+                    event_id,
+                    data,
+                    node=self._node,
+                    in_force=self._in_force(),
+                    targets=self._targets,
+                    now_us=now_us,
+                )
         if is_new:
             self.taken += 1
             asyncio.get_running_loop().call_soon(self._events_added)

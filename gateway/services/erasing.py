@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import store
-from gateway.core import erasure, events, recording, records
+from gateway.core import erasure, events, recording, records, ticketdocs
 from gateway.core.rows import Row
 from gateway.pbx import journal, journalfiles
 from gateway.store import audit, calls, forgetting, keyring, recordings, vault
@@ -104,7 +104,8 @@ async def _erase_stored(
     gone = await recordings.shred(tx, [one.recording_id for one in known], now_us=now_us, why="person erased")
     await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us)
     asked = await forgetting.forget_askers(tx, number, stone.pseudonym)
-    served = await forgetting.receivers_served(tx, ids, asked)
+    told = await forgetting.forget_tickets(tx, number, stone.pseudonym, now_us=now_us)
+    served = await forgetting.receivers_served(tx, ids, [*asked, *told])
     masked = await forgetting.mask_rows(tx, [row.linked_id for row in rows], ids, erasure.spellings(number)[0])
     held = [one.recording_id for one in known if one.held_us is not None and one.shredded_us is None]
     details = {"calls": len(rows), "recordings": len(gone), "held": len(held)}
@@ -194,7 +195,8 @@ def _served(served: Collection[forgetting.Served]) -> list[dict[str, Any]]:
 
 _CALL_OF_LINE = re.compile(rb'"call_id": ?"([0-9a-f-]{36})"')
 
-_CALLBACK = f'"type":"{events.CALLBACK_REQUESTED}"'.encode()
+_OF_NO_CALL = (f'"type":"{events.CALLBACK_REQUESTED}"'.encode(), b'"type":"ticket.')
+"""Events that may be of no call, and are known by number or visitor."""
 
 Change = Callable[[dict[str, Any]], list[dict[str, Any]]]
 """What may stand for the data of an event, the best first."""
@@ -209,7 +211,7 @@ def _rotated(exports: Collection[Path]) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Whose:
-    """Events that are changed: those of calls, and requests for a call back to a number, or of a visitor."""
+    """Events that are changed: those of calls, and requests for a call back and tickets of a number or a visitor."""
 
     call_ids: Collection[str]
     digits: Collection[bytes] = ()
@@ -220,7 +222,8 @@ class _Whose:
         if found is not None and found[1].decode() in self.call_ids:
             return True
         is_visitors = self.visitor is not None and b'"visitor_id":"' + self.visitor + b'"' in line
-        return _CALLBACK in line and (is_visitors or erasure.names_number(line, self.digits))
+        may_be = any(kind in line for kind in _OF_NO_CALL)
+        return may_be and (is_visitors or erasure.names_number(line, self.digits))
 
 
 def _change_lines(path: Path, whose: _Whose, change: Change) -> int:
@@ -294,7 +297,11 @@ class _Files:
 
     def _mask_export(self, path: Path) -> None:
         def change(data: dict[str, Any]) -> list[dict[str, Any]]:
-            forget = erasure.without_asker if "number_raw" in data else erasure.pseudonymised
+            forget: Callable[[dict[str, Any], str | None], dict[str, Any]] = erasure.pseudonymised
+            if "ticket_id" in data:
+                forget = ticketdocs.forgotten
+            elif "number_raw" in data:
+                forget = erasure.without_asker
             return [forget(data, pseudonym) for pseudonym in (self._receipt.pseudonym, None)]
 
         self._receipt.export_lines += _change_lines(path, _Whose(self._call_ids, self._digits), change)

@@ -10,6 +10,7 @@ read after the talk that followed it opens none.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,9 +25,6 @@ from gateway.store import tickets as stored
 SECOND_US = 1_000_000
 LAST_AGENT_US = 365 * 86_400 * SECOND_US
 """How long a caller belongs to the agent who spoke to them last."""
-
-Observe = Callable[[str], None]
-"""Told what became of a missed call: `opened`, `merged`, or the reason why it gave no ticket."""
 
 
 class _Call:
@@ -62,24 +60,23 @@ class _Call:
 class Ticketing:
     """Runs inside the transaction of the calls."""
 
-    def __init__(
-        self, *, targets: Collection[str], now_us: Callable[[], int], observe: Observe = lambda what: None
-    ) -> None:
+    def __init__(self, *, targets: Collection[str], now_us: Callable[[], int]) -> None:
         self._targets = targets
         self._now_us = now_us
-        self._observe = observe
 
-    async def file(self, tx: store.Transaction, filed: Sequence[filing.Filed], in_force: book.Book | None) -> None:
-        """What these calls, stored just now, mean for tickets."""
+    async def file(self, tx: store.Transaction, filed: Sequence[filing.Filed], in_force: book.Book | None) -> list[str]:
+        """What these calls, stored just now, mean for tickets. For each missed one what became of it: `opened`,
+        `merged`, or why it gave none."""
         calls = [call for call in map(_Call, filed) if call.is_miss or (call.person and (call.is_talk or call.is_try))]
         if not calls:
-            return
+            return []
         others = {call.person for call in calls if not call.is_miss}
         concerned = await stored.open_callers(tx, others) if others else set[str]()
         concerned |= {call.person for call in calls if call.is_miss}
         calls = [call for call in calls if call.person in concerned]
         if not calls:
-            return
+            return []
+        found: list[str] = []
         done = await stored.parts(tx, [call.row.call_id for call in calls])
         # By caller: two processes that write the same tickets take them in the same order.
         for call in sorted(calls, key=lambda call: (call.person, call.at_us, call.row.call_id)):
@@ -88,9 +85,10 @@ class Ticketing:
                 if part != ticketkeeping.REACHED:
                     await self._talked(tx, call, in_force)
             elif call.is_miss:
-                await self._missed(tx, call, in_force)
+                found += await self._missed(tx, call, in_force)
             elif not part:
                 await self._tried(tx, call, in_force)
+        return found
 
     # --- a talk, an attempt ---
 
@@ -127,21 +125,19 @@ class Ticketing:
 
     # --- a miss ---
 
-    async def _missed(self, tx: store.Transaction, call: _Call, in_force: book.Book | None) -> None:
+    async def _missed(self, tx: store.Transaction, call: _Call, in_force: book.Book | None) -> list[str]:
         verdict = ticketcauses.verdict(call.record, await _signs(tx, call, in_force))
         if not await stored.judge(tx, call.row.call_id, call.at_us, verdict):
-            return
+            return []
         route = _route(in_force, call.record["route"] or _route_of_number(call.row.did, in_force))
-        skipped = _why_none(call.record, verdict, ticketduty.rules_of(route))
         number: int | None = None
-        if skipped is None and await stored.later_talk(tx, call.person, call.at_us):
-            skipped = "spoken_since"
-        if skipped is None:
-            number = await self._merged_or_opened(tx, call, verdict, route, in_force)
-            skipped = None if number is not None else "opened_before"
-        await stored.note_outcome(tx, call.row.call_id, ticket=number, skipped=skipped)
-        if skipped is not None:
-            self._observe(skipped)
+        result = _why_none(call.record, verdict, ticketduty.rules_of(route))
+        if result is None and await stored.later_talk(tx, call.person, call.at_us):
+            result = "spoken_since"
+        if result is None:
+            number, result = await self._merged_or_opened(tx, call, verdict, route, in_force)
+        await stored.note_outcome(tx, call.row.call_id, ticket=number, skipped=result if number is None else None)
+        return [result]
 
     async def _merged_or_opened(
         self,
@@ -150,7 +146,7 @@ class Ticketing:
         verdict: ticketcauses.Verdict,
         route: book.Route | None,
         in_force: book.Book | None,
-    ) -> int | None:
+    ) -> tuple[int | None, str]:
         terms = ticketduty.terms(route, in_force)
         now_us = self._now_us()
         known = await stored.open_of(tx, call.person, alone=True)
@@ -161,17 +157,15 @@ class Ticketing:
             )
             if made is not None:
                 await stored.note_part(tx, call.row.call_id, made.number, ticketkeeping.MISS, call.at_us)
-                self._observe("opened")
-                return made.number
+                return made.number, "opened"
             # Another process opened one meanwhile.
             known = await stored.open_of(tx, call.person, alone=True)
         if known is None:
-            return None
+            return None, "opened_before"
         change = tickets.missed_again(known, terms, call.at_us, call.row.call_id)
         await stored.note_part(tx, call.row.call_id, known.number, ticketkeeping.MISS, call.at_us)
         await ticketkeeping.keep(tx, change, targets=self._targets, now_us=now_us)
-        self._observe("merged")
-        return known.number
+        return known.number, "merged"
 
 
 def _new(call: _Call, verdict: ticketcauses.Verdict, route: book.Route | None, owner: str | None) -> tickets.Ticket:
@@ -268,14 +262,49 @@ def _caller_agent(record: Mapping[str, Any], in_force: book.Book | None) -> str 
     )
 
 
+async def take_request(
+    tx: store.Transaction,
+    event_id: str,
+    data: Mapping[str, Any],
+    *,
+    node: str,
+    in_force: book.Book | None,
+    targets: Collection[str],
+    now_us: int,
+) -> int | None:
+    """The ticket of a request on a page, in the transaction that stores the request: a new one, or the one that its
+    caller has open. Its number; None when it was there already."""
+    ticket = of_request(event_id, data, node=node, at_us=now_us)
+    route = _route_of_site(in_force, ticket.site)
+    terms = ticketduty.terms(route, in_force)
+    known = await stored.open_of(tx, ticket.caller, alone=True) if ticket.caller is not None else None
+    if known is not None:
+        change = tickets.missed_again(known, terms, now_us, None, text="request")
+        await ticketkeeping.keep(tx, change, targets=targets, now_us=now_us)
+        return known.number
+    owner = await _owner(tx, ticket.caller or "", route, in_force, now_us)
+    ticket = dataclasses.replace(ticket, route=route.key if route is not None else None, owner=owner)
+    made = await ticketkeeping.add_new(tx, ticket, terms, targets=targets, now_us=now_us)
+    return None if made is None else made.number
+
+
+def _route_of_site(in_force: book.Book | None, site: str | None) -> book.Route | None:
+    """The first one of the site says who calls back."""
+    if in_force is None:
+        return None
+    return next((route for route in in_force.routes.values() if route.site == site), None)
+
+
 def request_id(event_id: str) -> str:
     """The ticket of a request on a page."""
     return str(uuid.uuid5(events.EVENT_IDS, f"ticket/request/{event_id}"))
 
 
-def of_request(event_id: str, data: dict[str, Any], *, node: str, at_us: int) -> tickets.Ticket:
+def of_request(event_id: str, data: Mapping[str, Any], *, node: str, at_us: int) -> tickets.Ticket:
     """The ticket of a request (`callback.requested`), without owner. `data`: the event's."""
-    attributed = data.get("attribution") or {}
+    attributed = dict(data.get("attribution") or {})
+    if data.get("visitor_id") is not None:
+        attributed["visitor_id"] = data["visitor_id"]
     said = {name: data[name] for name in ("message", "when", "page", "number_raw") if data.get(name)}
     return tickets.Ticket(
         number=0,

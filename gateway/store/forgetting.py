@@ -19,7 +19,19 @@ from sqlalchemy import Column, ColumnElement, func, or_, select, text, update
 
 from gateway import store
 from gateway.core import erasure, events
-from gateway.store import attributions, calls, keyring, leases, recordings, results, schema, statements, targets, visits
+from gateway.store import (
+    attributions,
+    calls,
+    keyring,
+    leases,
+    recordings,
+    results,
+    schema,
+    statements,
+    targets,
+    ticketforgetting,
+    visits,
+)
 
 ERASURE = "erasure"
 RETENTION = "retention"
@@ -176,6 +188,7 @@ async def forget(
         ids = [row.call_id for row in chunk]
         await _forget_events(tx, ids, pseudonym)
         await _forget_talk(tx, ids)
+        await ticketforgetting.of_calls(tx, ids, pseudonym, now_us=now_us)
         await results.forget(tx, ids)
         theirs = await attributions.forget(tx, ids, pseudonym)
         if why == ERASURE and theirs:
@@ -210,6 +223,11 @@ async def forget_askers(tx: store.Transaction, number: str, pseudonym: str | Non
     return found
 
 
+async def forget_tickets(tx: store.Transaction, number: str, pseudonym: str | None, *, now_us: int) -> list[int]:
+    """Takes the person out of tickets, also of those that no stored call belongs to. Returns `seq` of their events."""
+    return await ticketforgetting.of_number(tx, number, pseudonym, now_us=now_us)
+
+
 async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *, now_us: int) -> Visitors:
     """Takes visitors of a web site out: visits, pages, clicks, and what calls say of them. The calls stay, with source
     and campaign; so does who called. Doing it again changes nothing."""
@@ -225,6 +243,7 @@ async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *
     await _forget_errors(tx, _DELIVERIES.c.seq, requests)
     await _forget_errors(tx, _DELIVERIES.c.call_id, changed)
     await targets.forget_visitors(tx, visitor_ids, changed)
+    await ticketforgetting.of_visitors(tx, visitor_ids)
     return Visitors(await visits.forget(tx, visitor_ids), tuple(changed), tuple(requests))
 
 

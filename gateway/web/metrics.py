@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,31 @@ WAIT_BUCKETS = (2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0)
 VISIT_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0)
 """Seconds; at 0.8 the page stops waiting."""
 TALK_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+DELIVERY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3600.0, 86400.0)
+"""Seconds; at 1.0 is what a receiver may expect, behind it what was tried again."""
+MAX_TARGETS = 200
+"""Receivers with a label of their own; further ones are `other`."""
+OTHER = "other"
 LAG_PROBE_SECONDS = 0.5
 
 Reading = Callable[[], float | None]
 """Gives a figure at scrape time; None leaves the sample out."""
 Results = Callable[[], Mapping[str, float]]
 """Gives figures by result, whose words are a fixed set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits for a receiver, how old the oldest of it is, and what was given up."""
+
+    waiting: int
+    oldest_seconds: float
+    dead: int
+
+
+Queues = Callable[[], Mapping[str, Queue]]
+Refresh = Callable[[], Awaitable[None]]
+"""Reads what only the database knows, before the readings are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,9 @@ class Readings:
     journal_damaged: Reading | None = None
     """Rows that could not be read, since the start of the process."""
     outbox_depth: Reading | None = None
+    queues: Queues | None = None
+    """By receiver of the routing in force; `other` for those that something is left of."""
+    refresh: Refresh | None = None
     live_readers: Reading | None = None
     live_cut_off: Reading | None = None
     """Readers of the live stream cut off because they were too slow, since the start."""
@@ -68,6 +90,10 @@ class Readings:
     """Visitors who could not be given a number in time, since the start."""
     places_problem: Reading | None = None
     lending_problem: Reading | None = None
+    tickets_waiting: Results | None = None
+    """Tickets that are not closed, by state."""
+    ticket_timers: Results | None = None
+    """What time alone did to tickets, since the start: reminded, escalated, closed."""
     attributions_revised: Reading | None = None
     """Records whose attribution changed when looked at again, since the start."""
 
@@ -86,12 +112,31 @@ class _ReadingsCollector(Collector):
                 family = kind(f"dialmark_{name}", help_text, labels=["node"])
                 family.add_metric([self.node], float(value))
                 yield family
+        if self.readings.tickets_waiting is not None:
+            waiting = GaugeMetricFamily("dialmark_tickets", "Tickets not closed, by state", labels=["node", "state"])
+            for state, number in self.readings.tickets_waiting().items():
+                waiting.add_metric([self.node, state], number)
+            yield waiting
         for name, help_text, results in self._results():
             counted = CounterMetricFamily(f"dialmark_{name}", help_text, labels=["node", "result"])
             for result, number in results().items() if results is not None else ():
                 counted.add_metric([self.node, result], number)
             if results is not None:
                 yield counted
+        yield from self._queues()
+
+    def _queues(self) -> Iterator[Metric]:
+        found = self.readings.queues() if self.readings.queues is not None else {}
+        for name, help_text, figure in (
+            ("outbox_waiting", "Events that a receiver has not taken yet", lambda one: one.waiting),
+            ("outbox_oldest_seconds", "Age of the oldest of them", lambda one: one.oldest_seconds),
+            ("outbox_dead", "Events given up, which a person may send again", lambda one: one.dead),
+        ):
+            family = GaugeMetricFamily(f"dialmark_{name}", help_text, labels=["node", "target"])
+            for target, one in sorted(found.items())[:MAX_TARGETS]:
+                family.add_metric([self.node, target], float(figure(one)))
+            if found:
+                yield family
 
     def _results(self) -> tuple[tuple[str, str, Results | None], ...]:
         readings = self.readings
@@ -99,6 +144,7 @@ class _ReadingsCollector(Collector):
             ("recordings_total", "Recordings taken from the spool, by what became of them", readings.recordings),
             ("recording_analyses_total", "Runs of the external command, by how they ended", readings.analyses),
             ("numbers_shown_total", "Numbers that pages were told, by reason", readings.numbers_shown),
+            ("ticket_timers_total", "What time alone did to tickets", readings.ticket_timers),
         )
 
     def _table(self) -> tuple[tuple[str, str, Any, Reading | None], ...]:
@@ -184,7 +230,27 @@ class Meters:
             ("node", "kind", "result"),
             registry=self.registry,
         )
+        self._misses = Counter(
+            "dialmark_missed_calls",
+            "Missed calls, by what became of them: opened or merged into a ticket, or why they gave none",
+            ("node", "result"),
+            registry=self.registry,
+        )
         self._visit_time = self._histogram("dialmark_visit_duration_seconds", "A page's numbers", VISIT_BUCKETS)
+        self._deliveries = Counter(
+            "dialmark_deliveries",
+            "Attempts to hand an event to a receiver, by how they ended",
+            ("node", "target", "result"),
+            registry=self.registry,
+        )
+        self._delivery_time = Histogram(
+            "dialmark_delivery_seconds",
+            "From an event to its receiver having it",
+            ("node", "target"),
+            buckets=DELIVERY_BUCKETS,
+            registry=self.registry,
+        )
+        self._targets: set[str] = set()
         self._loop_lag = Gauge(
             "dialmark_loop_lag_seconds",
             "Longest stall of the event loop since the last scrape",
@@ -223,6 +289,28 @@ class Meters:
         self._requests.labels(self.node, kind, result).inc()
         if kind == "visit" and result == "answered":
             self._visit_time.labels(self.node).observe(seconds)
+
+    def missed(self, result: str) -> None:
+        """Count a missed call. `result` is a word of a fixed set."""
+        self._misses.labels(self.node, result).inc()
+
+    def delivered(self, target: str, result: str, seconds: float | None) -> None:
+        """Count an attempt. `target` is one of the routing or of the settings, `result` a word of a fixed set;
+        `seconds` the age of the event when the receiver had it, None when it has not."""
+        if target not in self._targets:
+            if len(self._targets) >= MAX_TARGETS:
+                target = OTHER
+            else:
+                self._targets.add(target)
+        self._deliveries.labels(self.node, target, result).inc()
+        if seconds is not None:
+            self._delivery_time.labels(self.node, target).observe(seconds)
+
+    async def refresh(self) -> None:
+        """Have the readings read what only the database knows; ask before `exposition`. Never raises for a database
+        that does not answer."""
+        if self._readings.readings.refresh is not None:
+            await self._readings.readings.refresh()
 
     def loop_lagged(self, seconds: float) -> None:
         """Note that the event loop ran so much late."""

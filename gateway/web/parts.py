@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway import store
 from gateway.core import book
 from gateway.core.outgoing import adapters
+from gateway.services import tickethands
 from gateway.store import keyring
 from gateway.web import auth, health, live, metrics, streams
 
@@ -74,6 +75,8 @@ class AdminParts:
     """JSON-lines files that erasing a visitor changes too."""
     adapter_of: Callable[[str], adapters.Adapter | None] | None = None
     """What speaks to a target of the routing in force, to be closed afterwards; None where nothing is sent."""
+    hands: tickethands.Hands | None = None
+    """Changes tickets; None: they are shown only."""
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 
