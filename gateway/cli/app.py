@@ -25,6 +25,7 @@ from gateway.cli import (
     report,
     retention,
     routing,
+    rules,
     service,
     tokens,
     verify,
@@ -77,6 +78,7 @@ app.command(short_help="Ask the daemon how it is; for monitoring.")(service.heal
 app.command(short_help="Examine everything around the daemon.")(doctor.doctor)
 app.command(short_help="Put a routing file in force.")(routing.apply)
 app.add_typer(routing.app, name="routing")
+app.add_typer(rules.app, name="rules")
 app.command(short_help="Show the way a call would take, and why.")(explain.explain)
 app.add_typer(calls.app, name="calls")
 app.add_typer(callbacks.app, name="callbacks")

@@ -69,6 +69,8 @@ COLUMNS = (
     output.Column("caller_region"),
     output.Column("site"),
     output.Column("trunk"),
+    output.Column("score"),
+    output.Column("rule_tags"),
     output.Column("revision"),
 )
 
@@ -409,7 +411,16 @@ def _columns(row: stored_calls.CallRow, zone: tzinfo) -> dict[str, Any]:
         "short_id": row.call_id[:SHORT_ID],
         "started": f"{moments.moment(row.started_us).astimezone(zone):%m-%d %H:%M:%S}",
         "ending": row.outcome or row.state,
+        **_scored(row.record),
     }
+
+
+def _scored(record: str) -> dict[str, Any]:
+    """What the rules gave; most records need not be read for it."""
+    if '"scoring":{' not in record:
+        return {"score": None, "rule_tags": None}
+    found = json.loads(record)["scoring"]
+    return {"score": found["score"], "rule_tags": ", ".join(one["tag"] for one in found["tags"]) or None}
 
 
 def flat(row: stored_calls.CallRow, zone: tzinfo) -> dict[str, Any]:

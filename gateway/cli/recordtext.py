@@ -13,6 +13,7 @@ MAX_ANALYSIS = 300
 """Characters of an analysis; the whole is in the JSON."""
 BAR_WIDTH = 20
 SHOWN_PERCENT = 0.5
+_RATED = ("outcome", "goal_reached", "solved")
 _SAID = {"whisper_played": "whisper", "accepted": "pressed 1", "machine": "sounds like a machine"}
 
 
@@ -78,9 +79,29 @@ def _facts(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
         yield "heard       " + ", ".join(
             f"{name.removesuffix('_seconds').replace('_', ' ')} {_seconds(value)}" for name, value in heard.items()
         )
+    yield from _judged(record)
     if record.get("sip_call_id"):
         yield f"SIP         {record['sip_call_id']}"
     yield from _recorded(record, zone)
+
+
+def _judged(record: Mapping[str, Any]) -> Iterator[str]:
+    """What was keyed in after the call, and what the rules say of it."""
+    rating, scoring = _part(record, "rating"), _part(record, "scoring")
+    if rating:
+        said = [f"{name.replace('_', ' ')} {_word(rating[name])}" for name in _RATED if rating.get(name) is not None]
+        yield f"rated       {', '.join(said) or 'no key'}  (by the {rating.get('by')})"
+    if scoring:
+        tags = [str(one.get("tag")) for one in scoring.get("tags") or []]
+        marks = [f"{name} {_word(scoring[name])}" for name in ("qualified", "spam") if scoring.get(name) is not None]
+        points = [f"{one.get('rule')} {one.get('points', 0):+d}" for one in scoring.get("rules") or []]
+        yield f"score       {', '.join([str(scoring.get('score')), *marks])}  ({', '.join(points) or 'no rule holds'})"
+        if tags:
+            yield f"tags        {', '.join(tags)}"
+
+
+def _word(value: object) -> str:
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
 
 
 def _recorded(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:

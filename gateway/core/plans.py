@@ -92,7 +92,7 @@ class Acceptance:
 @dataclass(frozen=True, slots=True)
 class Rating:
     """Who is asked by keys how the call was, when it is over (R73). `steps`: for each step, whether who answers there
-    may be asked; behind a `local:` destination nobody may, since a queue would ring its agents for a caller who is gone."""
+    may be asked; behind a `local:` destination nobody may: a queue would ring its agents for a caller who is gone."""
 
     wish: rating.Wish
     steps: tuple[bool, ...]

@@ -298,6 +298,8 @@ class CallRecord(Document):
     experience: Experience
     attribution: Attribution
     callback: CallBack | None = None
+    rating: Rating | None = None
+    scoring: Scoring | None = Field(None, description="Null while the call is up, and without rules.")
     recording_consent: Consent
     pauses: list[Pause] = []
     recordings: list[CallRecording] = []

@@ -148,6 +148,17 @@ class CallView:
         return flat[-1] if flat else None
 
     @property
+    def rated(self) -> str:
+        """What was keyed in after the call, in words."""
+        rating = _part(self.document, "rating")
+        words = {"outcome": "outcome {}", "goal_reached": "goal {}reached", "solved": "{}solved at first contact"}
+        said = []
+        for name, form in words.items():
+            if (value := rating.get(name)) is not None:
+                said.append(form.format(value if name == "outcome" else "" if value else "not "))
+        return ", ".join(said) or "No key was pressed"
+
+    @property
     def json_text(self) -> str:
         """The record as JSON for people."""
         return json.dumps(self.document, ensure_ascii=False, indent=2)
