@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gateway.core import book, consent, numbers, prompts
+from gateway.core import book, consent, numbers, prompts, tickets
 from gateway.core.rows import Row
 from gateway.core.tickets import Ticket
 
@@ -128,6 +128,22 @@ def told(entry: Mapping[str, str], key: str | None) -> CallBack | None:
         shown=shown if numbers.is_e164(shown) else None,
         result=RESULTS.get(key or ""),
     )
+
+
+def keyed(ticket: Ticket, terms: tickets.Terms, result: Result, at_us: int, *, actor: str) -> tickets.Change:
+    """What the agent's key does to a ticket, which the talk itself has closed as a rule."""
+    text = f"keyed: {result.value}"
+    match result:
+        case Result.AGAIN if not ticket.is_open and ticket.result is not tickets.Result.ERASED:
+            return tickets.reopened(ticket, terms, at_us, actor=actor, text=text)
+        case Result.UNWANTED if ticket.is_open:
+            return tickets.closed(ticket, tickets.Result.UNWANTED, at_us, actor=actor, text=text)
+        case Result.SETTLED if ticket.is_open:
+            return tickets.closed(ticket, tickets.Result.DONE, at_us, actor=actor, text=text)
+    change = tickets.noted(ticket, text, at_us, actor=actor)
+    if result is Result.UNWANTED and ticket.result is not tickets.Result.ERASED:
+        change = replace(change, ticket=replace(change.ticket, result=tickets.Result.UNWANTED))
+    return change
 
 
 def switches(rows: Iterable[Row], routing: book.Book | None) -> list[tuple[str, bool, int]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway import store
 from gateway.core import book, events, numbers, ticketcauses, ticketduty, ticketrules, tickets
-from gateway.services import filing, ticketkeeping
+from gateway.services import filing, ticketkeeping, ticketresults
 from gateway.store import calls as stored_calls
 from gateway.store import tickets as stored
 
@@ -67,6 +67,13 @@ class Ticketing:
     async def file(self, tx: store.Transaction, filed: Sequence[filing.Filed], in_force: book.Book | None) -> list[str]:
         """What these calls, stored just now, mean for tickets. For each missed one what became of it: `opened`,
         `merged`, or why it gave none."""
+        found = await self._of_calls(tx, filed, in_force)
+        await ticketresults.file(tx, filed, in_force, targets=self._targets, now_us=self._now_us())
+        return found
+
+    async def _of_calls(
+        self, tx: store.Transaction, filed: Sequence[filing.Filed], in_force: book.Book | None
+    ) -> list[str]:
         calls = [call for call in map(_Call, filed) if call.is_miss or (call.person and (call.is_talk or call.is_try))]
         if not calls:
             return []
@@ -82,7 +89,7 @@ class Ticketing:
         for call in sorted(calls, key=lambda call: (call.person, call.at_us, call.row.call_id)):
             part = done.get(call.row.call_id, (0, ""))[1]
             if call.is_talk:
-                if part != ticketkeeping.REACHED:
+                if part not in (ticketkeeping.REACHED, ticketkeeping.KEYED):
                     await self._talked(tx, call, in_force)
             elif call.is_miss:
                 found += await self._missed(tx, call, in_force)
@@ -118,6 +125,7 @@ class Ticketing:
             ticket,
             ticketduty.terms(_route(in_force, ticket.route), in_force),
             call.record,
+            call.at_us,
             _caller_agent(call.record, in_force),
             targets=self._targets,
             now_us=self._now_us(),

@@ -11,7 +11,7 @@ from gateway.core import records, ticketcauses, ticketdocs, tickets
 from gateway.store import outbox
 from gateway.store import tickets as stored
 
-REACHED, ATTEMPT, MISS = "reached", "attempt", "miss"
+REACHED, ATTEMPT, MISS, KEYED = "reached", "attempt", "miss", "keyed"
 """What a call did to a ticket."""
 
 
@@ -54,7 +54,8 @@ async def with_earlier_tries(
     for text in await stored.later_tries(tx, ticket.caller, ticket.opened_us):
         record = json.loads(text)
         if ticket.is_open and ticketcauses.is_attempt(record):
-            ticket = await count_try(tx, ticket, terms, record, None, targets=targets, now_us=now_us)
+            at_us = records.at_us(record["started_at"])
+            ticket = await count_try(tx, ticket, terms, record, at_us, None, targets=targets, now_us=now_us)
     return ticket
 
 
@@ -63,13 +64,13 @@ async def count_try(
     ticket: tickets.Ticket,
     terms: tickets.Terms,
     record: Mapping[str, Any],
+    at_us: int,
     agent: str | None,
     *,
     targets: Collection[str],
     now_us: int,
 ) -> tickets.Ticket:
     """An outbound call that nobody answered, told by its record."""
-    at_us = records.at_us(record["started_at"])
     change = tickets.attempted(
         ticket, terms, at_us, actor=actor_of(record, agent), call_id=record["call_id"], text=record["outcome"]
     )
