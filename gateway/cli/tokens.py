@@ -28,6 +28,10 @@ SCOPES = {
     "visitors:read": "visitors of the web sites",
     "visitors:erase": "erase a visitor",
     "audiences:export": "export callers for ad platforms, hashed",
+    "deals:write": "say what became of calls: qualified, spam, goal, note, tags, deal",
+    "costs:read": "spend per source, campaign and day",
+    "costs:write": "enter spend",
+    "wages:manage": "see and enter agents' wages and staffed hours",
     "webhooks:manage": "receivers of events, their deliveries, tests and replays",
     "admin": "everything",
 }

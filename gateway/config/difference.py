@@ -34,7 +34,12 @@ def difference(old: book.Book | None, new: book.Book) -> list[str]:
     lines += _changes("display rule", {} if old is None else _rules(old), _rules(new))
     if old is not None and old.web.source_rules != new.web.source_rules:
         lines.append("~ which visits are of which source")
-    for what, name in (("webhook", "webhooks"), ("broker", "brokers"), ("integration", "integrations")):
+    for what, name in (
+        ("webhook", "webhooks"),
+        ("broker", "brokers"),
+        ("integration", "integrations"),
+        ("inbound source", "inbound"),
+    ):
         lines += _changes(what, getattr(old.receivers, name) if old is not None else {}, getattr(new.receivers, name))
     lines += _scoring_changes(rules.Scoring() if old is None else old.scoring, new.scoring)
     old_bans = {} if old is None else {ban.number: ban for ban in old.bans}

@@ -70,6 +70,13 @@ def read_broker(table: tables.Table, key: str) -> receivers.Broker:
     return read
 
 
+def read_inbound(table: tables.Table, key: str) -> receivers.Inbound:
+    """One `[[inbound]]`: who may tell us of deals."""
+    read = receivers.Inbound(key, _required(table, "secret"), bool(table.flag("enabled", True)))
+    table.refuse_unknown()
+    return read
+
+
 def _required(table: tables.Table, name: str) -> str:
     if name not in table.raw:
         table.wrong(name, "is missing")

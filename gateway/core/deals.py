@@ -22,6 +22,7 @@ MAX_TAG = 40
 MAX_WITHIN_MINUTES = 60 * 24 * 31
 WITHIN_MINUTES = 60
 """A caller's call is looked for so long around the time that is given."""
+MAX_INT = 10**18
 CLEAR = "-"
 """A cell that takes a value away; an empty one leaves it as it is."""
 
@@ -227,6 +228,12 @@ class Reading:
 def read(written: Mapping[str, object], how: Reading) -> Wish | list[Wrong]:
     """A change, or all that is wrong with it. In JSON null takes a value away, in a sheet the cell `-`."""
     wrong = [Wrong(str(name)[:64], "there is no such field") for name in written if name not in FIELDS]
+    # Python refuses to write out what is much longer.
+    wrong += [
+        Wrong(name, "is too large") for name, value in written.items() if isinstance(value, int) and value > MAX_INT
+    ]
+    if wrong:
+        return wrong
     said: dict[str, Any] = {}
     for name in SAYING:
         if name not in written:

@@ -62,6 +62,16 @@ class Broker:
         return f"mqtt:{self.key}"
 
 
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """Who may tell us of deals, by messages signed by the rules of Standard Webhooks."""
+
+    key: str
+    secret: str
+    """Reference, `file:/path` or `env:NAME`; two secrets there while it is being changed."""
+    enabled: bool = True
+
+
 Receiver = Webhook | Broker | Integration
 
 
@@ -72,6 +82,8 @@ class Receivers:
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     brokers: Mapping[str, Broker] = field(default_factory=dict)
     integrations: Mapping[str, Integration] = field(default_factory=dict)
+    inbound: Mapping[str, Inbound] = field(default_factory=dict)
+    """Who tells us, and is told nothing."""
 
     def everyone(self) -> list[Receiver]:
         """Also those that are not in use."""

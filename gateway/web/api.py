@@ -18,6 +18,7 @@ from gateway.web import (
     audiences,
     auth,
     cursors,
+    deals,
     eventdocs,
     hooks,
     lookup,
@@ -46,6 +47,7 @@ TABLES = (
     visitors.table,
     pools.table,
     hooks.table,
+    deals.table,
     audiences.table,
     eventdocs.table,
 )
@@ -86,7 +88,9 @@ async def _may_see_checks(request: web.Request) -> bool:
 
 @table.get("/metrics", scope=auth.Scope.METRICS_READ, media_type="text/plain", summary="Prometheus metrics")
 async def metrics(request: web.Request) -> web.StreamResponse:
-    body = request.app[parts.PARTS].meters.exposition()
+    meters = request.app[parts.PARTS].meters
+    await meters.refresh()
+    body = meters.exposition()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 

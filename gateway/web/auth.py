@@ -50,6 +50,10 @@ class Scope(StrEnum):
     VISITORS_READ = "visitors:read"
     VISITORS_ERASE = "visitors:erase"
     WEBHOOKS_MANAGE = "webhooks:manage"
+    DEALS_WRITE = "deals:write"
+    COSTS_READ = "costs:read"
+    COSTS_WRITE = "costs:write"
+    WAGES_MANAGE = "wages:manage"
     AUDIENCES_EXPORT = "audiences:export"
     ADMIN = "admin"
 
@@ -61,6 +65,8 @@ class Open(StrEnum):
     """Nothing of the business is shown: liveness, login form, style sheets."""
     SIGNED_IN = "signed-in"
     """Any valid token or session."""
+    SIGNED = "signed"
+    """The body carries the signature of who sent it, which the handler checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,12 @@ class Gate:
         if not await self._limiter.hit(self._wrong_tries, client.rate_key):
             raise await self._too_many(client)
         raise unauthenticated("The token is wrong, expired or revoked.", error="invalid_token")
+
+    async def count_wrong(self, request: web.Request) -> None:
+        """Count a wrong signature as a wrong token. Raises Problem `too-many-attempts` above the limit."""
+        client = self.client(request)
+        if not await self._limiter.hit(self._wrong_tries, client.rate_key):
+            raise await self._too_many(client)
 
     async def _too_many(self, client: clients.Client) -> problems.Problem:
         return await self._later("too-many-attempts", self._wrong_tries, client.rate_key)

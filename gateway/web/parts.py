@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -77,6 +77,12 @@ class AdminParts:
     """What speaks to a target of the routing in force, to be closed afterwards; None where nothing is sent."""
     hands: tickethands.Hands | None = None
     """Changes tickets; None: they are shown only."""
+    targets: Collection[str] = ()
+    """Who is told of events that are written here."""
+    events_added: Callable[[], None] = lambda: None
+    """Wakes who delivers."""
+    secret_of: Callable[[str], str] | None = None
+    """Text behind a reference of the routing file; raises ValueError. None where no signed message is taken."""
     clock: Callable[[], datetime] = _utc_now
     pace: streams.Pace = field(default_factory=streams.Pace)
 

@@ -3,6 +3,8 @@
 Problem
 ├── 400 invalid-query         the query string does not fit; `errors` names every field
 ├── 400 invalid-body          the body is not the JSON document asked for; `errors` names every field
+├── 401 not-signed            a message whose signature, age or sender is wrong; the log says which
+├── 422 not-taken             what was said of calls or costs is wrong; `errors` has every place, nothing was taken
 ├── 401 unauthenticated       no credentials, or they are wrong, expired or revoked
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
@@ -41,6 +43,8 @@ MEDIA_TYPE = "application/problem+json"
 TITLES: Mapping[str, tuple[int, str]] = {
     "invalid-query": (400, "The query does not fit"),
     "invalid-body": (400, "The body does not fit"),
+    "not-signed": (401, "The message is not signed as it must be"),
+    "not-taken": (422, "Nothing was taken"),
     "unauthenticated": (401, "A valid token is needed"),
     "missing-scope": (403, "The token lacks the scope"),
     "cross-site": (403, "The form came from another site"),

@@ -147,6 +147,8 @@ def guarded(operation: Operation) -> Handler:
 
 async def _admit(request: web.Request, operation: Operation) -> None:
     gate = request.app[GATE]
+    if operation.scope is auth.Open.SIGNED:
+        return
     # A bearer token is no ambient credential: only what a browser sends by itself can be forged by another site.
     if request.method not in auth.SAFE_METHODS and "Authorization" not in request.headers:
         gate.check_same_site(request)
@@ -267,7 +269,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
         description["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    if operation.scope is auth.Open.ANYONE:
+    if operation.scope in (auth.Open.ANYONE, auth.Open.SIGNED):
         description["security"] = []
     else:
         description["security"] = [{"token": []}, {"session": []}]

@@ -51,6 +51,8 @@ class Listener:
     vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
     exports: tuple[Path, ...] = ()
     adapter_of: Callable[[str], adapters.Adapter | None] | None = None
+    targets: tuple[str, ...] = ()
+    secrets: dict[str, str] = field(default_factory=dict)
     url: str = ""
     made: int = 0
 
@@ -61,6 +63,11 @@ class Listener:
         wanted = scopes or tuple(str(scope) for scope in auth.Scope if scope is not auth.Scope.ADMIN)
         async with self.database.begin() as tx:
             return await tokens.issue(tx, name=name, scopes=wanted, now_us=parts.micros(self.clock.now))
+
+    def _secret(self, reference: str) -> str:
+        if reference not in self.secrets:
+            raise ValueError(f"{reference} cannot be read")
+        return self.secrets[reference]
 
     async def _hang_up(self, unique_id: str) -> None:
         if self.hang_up is None:
@@ -96,6 +103,8 @@ class Listener:
                 mute_recording=self._mute_recording,
                 vault=self.vault_parts,
                 exports=self.exports,
+                targets=self.targets,
+                secret_of=self._secret,
                 adapter_of=self.adapter_of,
                 clock=self.clock,
                 pace=self.pace,

@@ -40,6 +40,9 @@ async def test_open_routes_are_the_ones_we_mean(idle: Listener) -> None:
     assert {operation.path for operation in operations if operation.scope is auth.Open.SIGNED_IN} == {
         "/api/v1/openapi.json"
     }
+    assert {operation.path for operation in operations if operation.scope is auth.Open.SIGNED} == {
+        "/api/v1/inbound/{key:[a-z0-9-]{1,24}}"
+    }
 
 
 SCOPED = [
