@@ -9,12 +9,28 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 SECONDS = 8.0
+BEYOND_CLICK = (
+    *(
+        "Command",
+        "Getvar",
+        "Setvar",
+        "Hangup",
+        "Redirect",
+        "Atxfer",
+        "Bridge",
+        "CoreStatus",
+        "CoreShowChannels",
+        "Status",
+    ),
+    *("DBGet", "DBPut", "GetConfig", "UpdateConfig", "CreateConfig", "ModuleLoad", "Reload", "MixMonitor", "UserEvent"),
+)
+"""What the account of clicks must not be able to: one of each right."""
 
 
 @dataclass(slots=True)
@@ -38,11 +54,15 @@ def interview(
 ) -> Interview:
     """Log in, ask for the version and the value of each of `expressions`, log off. Never raises, never hangs."""
     found = Interview()
+    return _within(found, seconds, lambda: _converse(found, host, port, user, secret, expressions))
+
+
+def _within(found: Interview, seconds: float, work: Callable[[], None]) -> Interview:
     done = threading.Event()
 
     def converse() -> None:
         try:
-            _converse(found, host, port, user, secret, expressions)
+            work()
         except Exception as error:
             found.problem = _said(error)
         finally:
@@ -54,7 +74,25 @@ def interview(
     return found
 
 
+def abilities(host: str, port: int, user: str, secret: str, *, seconds: float = SECONDS) -> Interview:
+    """Log in as an account that should be able to nothing but `Originate`, and ask what it may; carries nothing out.
+    Never raises, never hangs."""
+    found = Interview()
+
+    def look(session: Any) -> None:
+        said = {name.lower() for name in _action(session, Action="ListCommands").headers}
+        if "originate" not in said:
+            found.refused.append("Originate")
+        found.excessive += sorted(name for name in BEYOND_CLICK if name.lower() in said)
+
+    return _within(found, seconds, lambda: _talk(host, port, user, secret, found, look))
+
+
 def _converse(found: Interview, host: str, port: int, user: str, secret: str, expressions: Sequence[str]) -> None:
+    _talk(host, port, user, secret, found, lambda session: _ask(found, session, expressions))
+
+
+def _talk(host: str, port: int, user: str, secret: str, found: Interview, ask: Callable[[Any], None]) -> None:
     # pyst2 says little of a connection that fails, and leaves its socket open.
     socket.create_connection((host, port), timeout=SECONDS / 2).close()
     # By name: type checkers would look into the folder `asterisk/` of the working copy.
@@ -65,7 +103,7 @@ def _converse(found: Interview, host: str, port: int, user: str, secret: str, ex
     found.title = session.title or ""
     session.login(user, secret)
     try:
-        _ask(found, session, expressions)
+        ask(session)
     finally:
         # Asterisk closes while pyst2 still reads, which it takes for an error.
         with contextlib.suppress(Exception):

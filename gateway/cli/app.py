@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    agents,
     audiences,
     audit,
     callbacks,
@@ -81,6 +82,7 @@ app.add_typer(routing.app, name="routing")
 app.add_typer(rules.app, name="rules")
 app.command(short_help="Show the way a call would take, and why.")(explain.explain)
 app.add_typer(calls.app, name="calls")
+app.add_typer(agents.app, name="agents")
 app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(pools.app, name="pools")

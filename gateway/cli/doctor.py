@@ -97,6 +97,7 @@ async def _examine(settings: Settings, config: Path) -> list[Finding]:
     found.append(await _agi(settings))
     found += await asyncio.to_thread(_web, settings, stored)
     found += await asyncio.to_thread(_asterisk, settings, stored)
+    found += await asyncio.to_thread(_clicks, settings)
     return found
 
 
@@ -135,6 +136,12 @@ def _web(settings: Settings, stored: _Stored) -> list[Finding]:
     if stored.book is not None:
         found += web_checks.visitors(settings, stored.book)
     return found
+
+
+def _clicks(settings: Settings) -> list[Finding]:
+    from gateway.cli import click_checks
+
+    return [*click_checks.secret(settings), *click_checks.account(settings)]
 
 
 def _secrets(settings: Settings, config: Path) -> Iterator[Finding]:

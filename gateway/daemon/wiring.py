@@ -18,7 +18,7 @@ from gateway.config import routingfile, settings, shipped
 from gateway.core import alarms as core_alarms
 from gateway.core import book, numbers, prompts, receivers, regions, traffictables
 from gateway.core import callingback as core_callingback
-from gateway.daemon import alarms, checks, keys, outgoing, public
+from gateway.daemon import alarms, checks, keys, outgoing, public, queues
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, callbackvars, journalfiles, planfile, promptfiles, ringing, speech, trunkfile
 from gateway.services import (
@@ -127,7 +127,8 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         in_force=in_force,
     )
     await follower.follow()
-    node = Node(chosen, database, books, board, meters, follower, found)
+    waiting = queues.Queues(database, lambda: targets, _now_us)
+    node = Node(chosen, database, books, board, meters, follower, found, waiting)
     if "calls" in roles or "web" in roles:
         # Both need it: who answers calls keeps a called number from being lent.
         node.leasing = lend
@@ -145,6 +146,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
             targets=targets,
             events_added=events_added,
             visitor_of=callersvisit.CallersVisit(database),
+            observe=meters.delivered,
         )
         node.post = posting.Post(shared, keep_days=chosen.journal.archive_days)
         told.deliver_by(node.post)
@@ -327,9 +329,13 @@ async def _start_web(node: Node, stack: AsyncExitStack, targets: receivers.Subsc
         trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
         limits=lambda: _limits(node.settings),
         hang_up=_hang_up(node.ami) if node.ami is not None else None,
+        click=node.calling_back.click if node.calling_back is not None else None,
         mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
         vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
         adapter_of=outgoing.adapters_of(chosen, lambda: node.books.current),
+        targets=targets,
+        events_added=node.events_added,
+        secret_of=outgoing.secret,
         hands=tickethands.Hands(
             node.database,
             in_force=lambda: node.books.current,

@@ -15,6 +15,7 @@ from gateway.core import book, touches
 from gateway.services import crediting
 from gateway.store import calls, joined, routing
 from gateway.web import (
+    agents,
     audiences,
     auth,
     cursors,
@@ -31,6 +32,7 @@ from gateway.web import (
     routes,
     schemas,
     streams,
+    tickets,
     visitors,
 )
 
@@ -47,8 +49,10 @@ TABLES = (
     visitors.table,
     pools.table,
     hooks.table,
+    tickets.table,
     deals.table,
     audiences.table,
+    agents.table,
     eventdocs.table,
 )
 """All of the API."""

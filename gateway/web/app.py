@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway import log, store
 from gateway.store import tokens
 from gateway.web import (
+    agentpages,
     api,
     audiences,
     auth,
@@ -50,7 +51,7 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         trusted_proxies=clients.parse_networks(here.trusted_proxies),
         limits=here.limits,
     )
-    for table in (*api.TABLES, pages.table, visitorpages.table, hookpages.table, statics.table):
+    for table in (*api.TABLES, pages.table, visitorpages.table, hookpages.table, agentpages.table, statics.table):
         table.install(app)
     app[audiences.LOCK] = asyncio.Lock()
     app[pausing.LOCKS] = weakref.WeakValueDictionary()

@@ -41,6 +41,8 @@ class Scope(StrEnum):
 
     CALLS_READ = "calls:read"
     CALLS_HANG_UP = "calls:hang-up"
+    CALLS_MAKE = "calls:make"
+    AGENTS_MANAGE = "agents:manage"
     ROUTING_READ = "routing:read"
     LIVE_READ = "live:read"
     METRICS_READ = "metrics:read"
@@ -55,6 +57,8 @@ class Scope(StrEnum):
     COSTS_WRITE = "costs:write"
     WAGES_MANAGE = "wages:manage"
     AUDIENCES_EXPORT = "audiences:export"
+    TICKETS_READ = "tickets:read"
+    TICKETS_MANAGE = "tickets:manage"
     ADMIN = "admin"
 
 

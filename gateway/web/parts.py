@@ -27,6 +27,10 @@ MuteRecording = Callable[[str, bool], Awaitable[None]]
 LookupError when there is no such channel, NotRecorded, and ConnectionError when Asterisk does not answer."""
 
 
+Click = Callable[[int, str], Awaitable[None]]
+"""Rings an agent's phone for a ticket's number; see `services.callingback.CallingBack.click`."""
+
+
 class NotRecorded(Exception):
     """The channel is up, and no recording runs on it."""
 
@@ -69,6 +73,8 @@ class AdminParts:
     """Ends a call that is up, None on a process without a manager session."""
     mute_recording: MuteRecording | None = None
     """Pauses and resumes recordings, None on a process without a manager session."""
+    click: Click | None = None
+    """Begins a call-back, None on a process that answers no codes."""
     vault: VaultParts | None = None
     """None on a process that cannot play recordings."""
     exports: Sequence[Path] = ()

@@ -9,6 +9,7 @@ Problem
 ├── 403 missing-scope         the token lacks the scope the route asks for
 ├── 403 cross-site            a form that another site sent
 ├── 404 not-found / call-not-found
+├── 409 ticket-refused        it cannot be done with the ticket now; `detail` says why
 ├── 404 recording-not-found / visitor-not-found
 ├── 404 site-not-found        no such site, or none with `[site.web]`
 ├── 403 other-site            a page that is not one of the site's
@@ -20,6 +21,8 @@ Problem
 ├── 500 recording-damaged     the file is missing, or not what was written
 ├── 409 call-not-up           the call is over, so nobody can hang it up
 ├── 409 call-not-recorded     no recording runs on the call
+├── 404 agent-not-found       no such agent, or for a click one without a phone
+├── 409 callback-refused      the customer is not called back; the detail says why
 ├── 405 method-not-allowed
 ├── 429 too-many-attempts     wrong credentials from one address; `Retry-After` in seconds
 ├── 429 too-many-requests     more than the limit per token
@@ -51,6 +54,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "not-found": (404, "No such address"),
     "call-not-found": (404, "No such call"),
     "recording-not-found": (404, "No such recording"),
+    "agent-not-found": (404, "No such agent"),
+    "callback-refused": (409, "The customer is not called back"),
     "visitor-not-found": (404, "No such visitor"),
     "site-not-found": (404, "No such site"),
     "other-site": (403, "The page is not one of the site's"),
@@ -61,6 +66,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "receipt-damaged": (500, "The receipt is not what was signed"),
     "range-not-there": (416, "The range is not there"),
     "call-not-up": (409, "The call is over"),
+    "ticket-refused": (409, "It cannot be done with this ticket"),
     "call-not-recorded": (409, "The call is not being recorded"),
     "asterisk-unreachable": (503, "Asterisk does not answer"),
     "method-not-allowed": (405, "This method does not exist here"),
