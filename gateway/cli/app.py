@@ -28,6 +28,7 @@ from gateway.cli import (
     routing,
     rules,
     service,
+    tickets,
     tokens,
     verify,
     webhooks,
@@ -84,6 +85,7 @@ app.command(short_help="Show the way a call would take, and why.")(explain.expla
 app.add_typer(calls.app, name="calls")
 app.add_typer(agents.app, name="agents")
 app.add_typer(callbacks.app, name="callbacks")
+app.add_typer(tickets.app, name="tickets")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(pools.app, name="pools")
 app.add_typer(recordings.app, name="recordings")

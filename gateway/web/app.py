@@ -25,6 +25,7 @@ from gateway.web import (
     routes,
     security,
     statics,
+    ticketpages,
     visitorpages,
 )
 
@@ -51,7 +52,15 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         trusted_proxies=clients.parse_networks(here.trusted_proxies),
         limits=here.limits,
     )
-    for table in (*api.TABLES, pages.table, visitorpages.table, hookpages.table, agentpages.table, statics.table):
+    for table in (
+        *api.TABLES,
+        pages.table,
+        visitorpages.table,
+        hookpages.table,
+        agentpages.table,
+        ticketpages.table,
+        statics.table,
+    ):
         table.install(app)
     app[audiences.LOCK] = asyncio.Lock()
     app[pausing.LOCKS] = weakref.WeakValueDictionary()
