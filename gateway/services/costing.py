@@ -1,0 +1,100 @@
+"""Taking in what calls cost (R8, R70, R105): all rows of a request or a file, or none of them.
+
+A row that says what is known already changes nothing. What changes a day that is over marks it as restated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+from gateway import store
+from gateway.core import book, costs
+from gateway.services import dealing
+from gateway.store import costs as stored_costs
+from gateway.store import restated
+
+MAX_RESTATED = 400
+"""Days back that a late wage marks."""
+_MARKED = {costs.SPEND.name: restated.SPEND, costs.WAGES.name: restated.WAGES, costs.HOURS.name: restated.WAGES}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Rows that changed something, and rows that said nothing new."""
+
+    changed: int
+    unchanged: int
+
+
+async def take(
+    database: store.Database,
+    kind: costs.Kind,
+    asked: Sequence[tuple[int, Mapping[str, object]]],
+    *,
+    current: book.Book | None,
+    by: str,
+    now_us: int,
+    is_sheet: bool = False,
+    dry_run: bool = False,
+    told: Callable[[int], None] = lambda done: None,
+) -> Done:
+    """Takes all rows (place and values) or none. Raises `dealing.Refused`, StoreUnavailable."""
+    rows = _read(kind, asked, costs.Known.of(current), is_sheet, told)
+    async with database.begin() as tx:
+        await stored_costs.lock(tx)
+        known = await stored_costs.existing(tx, [row for _, row in rows])
+        with_parts = {one.key[:3] for one in known.values() if isinstance(one, costs.Spend) and one.entry}
+        changed = [row for _, row in rows if known.get(row.key) != row or _ends_parts(row, with_parts)]
+        if changed and not dry_run:
+            await stored_costs.save(tx, changed, by=by, now_us=now_us)
+            zone = ZoneInfo(current.default_site.time_zone if current is not None else "UTC")
+            today = dealing.day_of(now_us, zone)
+            late = [(day, "") for row in changed for day in _days(row, today)]
+            await restated.mark(tx, late, _MARKED[kind.name], now_us=now_us)
+    return Done(len(changed), len(rows) - len(changed))
+
+
+def _read(
+    kind: costs.Kind,
+    asked: Sequence[tuple[int, Mapping[str, object]]],
+    known: costs.Known,
+    is_sheet: bool,
+    told: Callable[[int], None],
+) -> list[tuple[int, costs.Row]]:
+    rows: list[tuple[int, costs.Row]] = []
+    problems: list[dealing.Problem] = []
+    for number, (place, values) in enumerate(asked, 1):
+        read = costs.read(kind, values, known, is_sheet=is_sheet)
+        if isinstance(read, list):
+            problems += [dealing.Problem(place, wrong.field, wrong.message) for wrong in read]
+        else:
+            rows.append((place, read))
+        told(number)
+        if len(problems) > dealing.MAX_PROBLEMS:
+            break
+    problems += [dealing.Problem(place, wrong.field, wrong.message) for place, wrong in costs.doubled(rows)]
+    if problems:
+        raise dealing.Refused(problems)
+    return rows
+
+
+def _days(row: costs.Row, today: int) -> list[int]:
+    """Days that are over and whose figures the row changes: of a wage all from its first on."""
+    if not isinstance(row, costs.Wage):
+        return [row.day] if row.day < today else []
+    first, last = _date(row.from_day), _date(today) - timedelta(days=1)
+    first = max(first, last - timedelta(days=MAX_RESTATED))
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return [day.year * 10_000 + day.month * 100 + day.day for day in days]
+
+
+def _date(day: int) -> date:
+    return date(day // 10_000, day // 100 % 100, day % 100)
+
+
+def _ends_parts(row: costs.Row, with_parts: set[tuple[object, ...]]) -> bool:
+    """A whole amount that is the same changes the day all the same where parts stand beside it."""
+    return isinstance(row, costs.Spend) and not row.entry and row.key[:3] in with_parts
