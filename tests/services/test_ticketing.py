@@ -137,8 +137,11 @@ async def test_who_gets_no_ticket(database: store.Database) -> None:
     attempt = dataclasses.replace(
         MISSED.attempts[0], outcome=outcomes.AttemptOutcome.UNREACHABLE, sip_code=503, ring_seconds=0.0
     )
-    gave_up = {"outcome": outcomes.Outcome.ABANDONED, "attempts": (dataclasses.replace(attempt, ring_seconds=3.0),)}
-    broken = {"outcome": outcomes.Outcome.UNREACHABLE, "attempts": (attempt,)}
+    gave_up: dict[str, Any] = {
+        "outcome": outcomes.Outcome.ABANDONED,
+        "attempts": (dataclasses.replace(attempt, ring_seconds=3.0),),
+    }
+    broken: dict[str, Any] = {"outcome": outcomes.Outcome.UNREACHABLE, "attempts": (attempt,)}
     await desk.miss("", caller_raw="anonymous")
     await desk.miss("", outcome=outcomes.Outcome.BANNED)
     await desk.miss(outcome=outcomes.Outcome.BANNED)
@@ -167,7 +170,7 @@ async def test_an_unknown_number_and_a_spike(desk: TicketDesk) -> None:
     await desk.miss(did="74990000077", route=None)
     assert ((await desk.one()).cause, (await desk.one()).evidence["why"]) == ("number", "unknown_number")
     desk.book = ruled(short_abandons=True)
-    short = {
+    short: dict[str, Any] = {
         "outcome": outcomes.Outcome.ABANDONED,
         "attempts": (
             dataclasses.replace(MISSED.attempts[0], outcome=outcomes.AttemptOutcome.ABANDONED, ring_seconds=1.0),
