@@ -88,13 +88,20 @@ class Journal:
                 self._row(at + 0.0002, kind, application="Dial", extra=extra)
         return self
 
-    def gone(self, at: float, leg: str | None = None, *, by: str | None = None, cause: int = 16) -> Journal:
-        """A channel's end. `by`: caller, or a leg's peer; None = Asterisk itself."""
+    def gone(
+        self, at: float, leg: str | None = None, *, by: str | None = None, cause: int = 16, is_last: bool = True
+    ) -> Journal:
+        """A channel's end. `by`: caller, or a leg's peer; None = Asterisk itself. The caller's channel is the last one
+        of the call, unless said otherwise: then `over` is still to come."""
         source = self.channel if by == "caller" else self._legs[by][0] if by else "dialplan/builtin"
         extra = f'{{"hangupcause":{cause},"hangupsource":"{source}","dialstatus":""}}'
         self._row(at, "HANGUP", leg=leg, extra=extra)
         self._row(at, "CHAN_END", leg=leg)
-        return self if leg else self._row(at, "LINKEDID_END")
+        return self if leg or not is_last else self.over(at)
+
+    def over(self, at: float) -> Journal:
+        """No channel of the call is left."""
+        return self._row(at, "LINKEDID_END")
 
     def _row(
         self,

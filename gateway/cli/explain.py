@@ -15,7 +15,7 @@ from gateway.cli import context, failures, output
 if TYPE_CHECKING:
     from gateway import store
     from gateway.config.settings import Settings
-    from gateway.core import attribution, book, routing
+    from gateway.core import attribution, book, routing, rules
 
 
 def explain(
@@ -50,6 +50,8 @@ class Explanation:
     who: attribution.Attribution | None
     """Who would be named of a pool's number; None: the number alone tells."""
     zone: tzinfo
+    rules: tuple[rules.Rule, ...] = ()
+    """Those that may score the call."""
 
 
 async def _explain(
@@ -87,6 +89,7 @@ async def _explain(
         tracking,
         who,
         zone,
+        _rules(question, history, plan, who, in_force),
     )
     if form is output.Format.TABLE:
         print("\n".join(output.plain(line) for line in _text(made)))
@@ -182,6 +185,27 @@ async def _who(
     return found.attribution if found is not None else None
 
 
+def _rules(
+    question: routing.Question,
+    history: routing.History,
+    plan: routing.Plan,
+    who: attribution.Attribution | None,
+    in_force: book.Book,
+) -> tuple[rules.Rule, ...]:
+    """What the rules can say of such a call, as far as is known before it."""
+    from gateway.core import attribution, records, scoring
+
+    found = who or attribution.of_number(in_force.tracking_numbers.get(question.did), in_force)
+    beforehand = {
+        "direction": "inbound",
+        "started_at": question.at.isoformat(),
+        "route": plan.route,
+        "attribution": records.attributed(found),
+        "caller": {"first_time": None if history.calls_before is None else history.calls_before == 0},
+    }
+    return tuple(scoring.possible(beforehand, in_force))
+
+
 def _text(made: Explanation) -> Iterator[str]:
     question, plan = made.question, made.plan
     caller = f"+{question.caller}" if question.caller else "an unknown caller"
@@ -196,6 +220,10 @@ def _text(made: Explanation) -> Iterator[str]:
     yield "Why"
     yield from (f"  - {reason}" for reason in plan.why)
     yield ""
+    if made.rules:
+        yield "Rules that may score it"
+        yield from (f"  - {rule.key}: {rule.when.words}: {rule.gives}" for rule in made.rules)
+        yield ""
     yield from _default(made)
 
 
@@ -293,6 +321,7 @@ def _document(made: Explanation) -> dict[str, Any]:
         "campaign": made.number.campaign if made.number else None,
         "pool": made.number.pool if made.number else None,
         "attribution": records.attributed(made.who) if made.who is not None else None,
+        "rules": [{"rule": one.key, "when": one.when.words, "gives": one.gives} for one in made.rules],
         "plan": _plan_document(made.plan),
         "when_daemon_is_down": {
             "hours": default.hours.key if default.hours else None,

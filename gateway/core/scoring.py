@@ -7,6 +7,7 @@ read again, and when stored records are tried with other rules.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +37,27 @@ def holding(record: Mapping[str, Any], routing: book.Book) -> Iterator[Rule]:
             yield rule
             if rule.stop:
                 return
+
+
+def possible(record: Mapping[str, Any], routing: book.Book) -> list[Rule]:
+    """The rules that may hold for a call of which only what is known beforehand stands in `record`: `started_at`,
+    `direction`, `attribution`, `caller.first_time`, `route`."""
+    facts = _Facts(record)
+    return [rule for rule in routing.scoring.rules if facts.fit(_beforehand(rule.when), routing)]
+
+
+def _beforehand(when: When) -> When:
+    """Without what only the call itself can tell."""
+    return replace(
+        when,
+        min_talk_seconds=None,
+        max_talk_seconds=None,
+        min_wait_seconds=None,
+        max_wait_seconds=None,
+        outcomes=frozenset(),
+        keys=frozenset(),
+        agents=frozenset(),
+    )
 
 
 def summed(scoring: rules.Scoring, found: list[Rule]) -> dict[str, Any]:

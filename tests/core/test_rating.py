@@ -23,11 +23,11 @@ ALL = Wish(By.AGENT)
 def after_the_call(*marks: str, end: float = 20.0) -> served.Journal:
     """Talk of 10 s; the caller hangs up at 12.2 s and the agent is asked until `end`, on their own channel."""
     call = served.Journal().begin().step(0.1, 1, "anna:desk-1", plan=True).picks_up(2.0, "desk-1")
-    call.bridge(2.2, 12.2, "desk-1").gone(12.22, by="caller")
+    call.bridge(2.2, 12.2, "desk-1").gone(12.22, by="caller", is_last=False)
     call.mark(12.25, "DM_RATE,w=agent&q=outcome&r=asked", leg="desk-1").file(12.3, 14.0, GOAL_PROMPT, leg="desk-1")
     for at, mark in enumerate(marks):
         call.mark(14.0 + at, f"DM_RATE,w=agent&{mark}", leg="desk-1")
-    return call.gone(end, "desk-1", by="desk-1")
+    return call.gone(end, "desk-1", by="desk-1").over(end)
 
 
 def document(call: served.Journal, wish: Wish | None = ALL) -> dict[str, object]:

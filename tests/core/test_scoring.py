@@ -22,7 +22,7 @@ DOCUMENT = records.record(
 
 def record(**fields: Any) -> dict[str, Any]:
     """An answered call of a first-time caller, changed; a name with `__` reaches inside."""
-    made = json.loads(json.dumps(DOCUMENT))
+    made: dict[str, Any] = json.loads(json.dumps(DOCUMENT))
     made["route"], made["agent"], made["talk_seconds"], made["wait_seconds"] = "sales", "anna", 60.0, 10.0
     for name, value in fields.items():
         part, _, inner = name.partition("__")
