@@ -15,6 +15,8 @@ from gateway.cli import (
     callbacks,
     calls,
     context,
+    costs,
+    deals,
     doctor,
     erase,
     explain,
@@ -90,6 +92,9 @@ app.add_typer(numbers.app, name="numbers")
 app.add_typer(pools.app, name="pools")
 app.add_typer(recordings.app, name="recordings")
 app.add_typer(report.app, name="report")
+app.add_typer(deals.app, name="deals")
+app.add_typer(costs.spend, name="spend")
+app.add_typer(costs.wages, name="wages")
 app.add_typer(retention.app, name="retention")
 app.command()(erase.erase)
 app.add_typer(audiences.app, name="audiences")

@@ -295,7 +295,7 @@ class _Work:
             async with self._database.begin() as tx:
                 await self._erased.hold(tx)
                 await stored_calls.save(tx, [one.row for one in filed])
-                await outbox.add(tx, [event for one in filed for event in one.events], self._targets)
+                await outbox.add(tx, await filing.told(tx, filed), self._targets)
                 await self._erased.remember(tx, pseudonyms.items(), now_us)
                 if self._signer is not None and receipts:
                     await stored_receipts.learn_key(tx, self._signer, node=self._node, now_us=now_us)

@@ -17,7 +17,7 @@ from gateway.core import attribution, book, calls, erasure, records
 from gateway.core.rows import Row
 from gateway.services import attributing, filing, forgotten, receipting, returning, ticketing
 from gateway.store import calls as stored_calls
-from gateway.store import outbox, results, signatures
+from gateway.store import outbox, signatures
 from gateway.store import receipts as stored_receipts
 
 CALLS_AT_ONCE = 20
@@ -148,10 +148,7 @@ class Filer:
         """Last in the transaction: it ends with the leases' lock, under which visitors wait."""
         now_us = self._now_us()
         await stored_calls.save(tx, [filed.row for filed in papers.filed])
-        if telling := [filed for filed in papers.filed if filed.events]:
-            # Behind `save`, which holds the calls: whoever says something about one of them now finds it as it is.
-            said = await results.of_calls(tx, [one.row.call_id for one in telling if one.row.state == "closed"])
-            made = [event for filed in telling for event in filing.told(filed, said.get(filed.row.call_id))]
+        if made := await filing.told(tx, papers.filed):
             await outbox.add(tx, made, self._targets)
         if self._desk is not None:
             papers.missed = await self._desk.file(tx, papers.filed, papers.in_force)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gateway import store
 from gateway.core import attribution, book, calls, erasure, events, records
 from gateway.store import calls as stored_calls
 from gateway.store import outbox, results
@@ -84,8 +85,15 @@ def file(
     return Filed(row, document, made)
 
 
-def told(filed: Filed, result: results.Stored | None) -> list[outbox.Event]:
-    """Its events with what was said about the call."""
+async def told(tx: store.Transaction, filed: Sequence[Filed]) -> list[outbox.Event]:
+    """Events of calls that were just saved, with what was said about them. Behind `save`, which holds the calls:
+    whoever says something about one of them now finds it as it is."""
+    telling = [one for one in filed if one.events]
+    said = await results.of_calls(tx, [one.row.call_id for one in telling if one.row.state == "closed"])
+    return [event for one in telling for event in _with_result(one, said.get(one.row.call_id))]
+
+
+def _with_result(filed: Filed, result: results.Stored | None) -> list[outbox.Event]:
     row, made = filed.row, []
     data = results.with_result(row.record, row.revision, result)
     for event in filed.events:
