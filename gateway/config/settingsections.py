@@ -299,7 +299,10 @@ class Events(Section):
         Path("/var/lib/dialmark/events.jsonl"), description='File to append to; "" for none.'
     )
     rotate_bytes: Annotated[int, Field(strict=True, ge=100_000)] = Field(
-        67_108_864, description="Size in bytes at which the file is renamed to `.1` and a new one begun."
+        67_108_864, description="Size in bytes at which the file is renamed to `.NUMBER` and a new one begun."
+    )
+    rotate_hours: Annotated[int, Field(strict=True, ge=0, le=8_760)] = Field(
+        24, description="Hours after its first event at which a file is renamed too; 0: by its size only."
     )
     tokens_dir: Folder = Field(
         Path("/var/lib/dialmark/tokens"),

@@ -2,6 +2,7 @@
 
 claimed ──▶ done | skipped ─────────▶ done
         ──▶ waiting ────────────────▶ pending, due when it asked for; the attempt does not count
+        ──▶ blocked ────────────────▶ pending, due again soon; the attempt does not count
         ──▶ failed ─────────────────▶ pending, due by the schedule; behind its end: dead
         ──▶ dead ───────────────────▶ dead
         ──▶ gone ───────────────────▶ pending, and the target is switched off until a person turns it on
@@ -53,7 +54,7 @@ def next_step(settled: adapters.Settled, *, attempts: int, now_us: int, random: 
             return Step(Fate.DEAD)
         case adapters.State.GONE:
             return Step(Fate.AGAIN, now_us, counts=False, switches_off=True)
-        case adapters.State.WAITING:
+        case adapters.State.WAITING | adapters.State.BLOCKED:
             return Step(Fate.AGAIN, _bounded(settled.again_us or now_us, now_us), counts=False)
     if attempts > len(DELAYS_SECONDS):
         return Step(Fate.DEAD)

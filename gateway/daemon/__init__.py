@@ -3,7 +3,7 @@
     settings ─▶ store, migrations ─▶ routing book ─▶ FastAGI ─▶ admin web ─▶ READY ─▶ catch-up with the journal ─▶ work
 
 FastAGI answers as soon as there is a book: a caller must not wait for the journal. Router or tracker dying ends the
-daemon, and systemd starts it anew; dispatcher and AMI wait their outside faults out and show them in `/readyz`.
+daemon, and systemd starts it anew; post and AMI wait their outside faults out and show them in `/readyz`.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ def _places_check(node: Node) -> health.Check:
 async def _events_check(node: Node) -> health.Check:
     async with node.database.read() as connection:
         waiting = await outbox.pending_count(connection)
-    problem = node.dispatcher.problem if node.dispatcher else None
-    if problem is None and node.post is not None:
+    problem = None
+    if node.post is not None:
         failing = {target: one.problem for target, one in node.post.couriers.items() if one.problem is not None}
         problem = "; ".join(f"{target}: {why}" for target, why in sorted(failing.items())) or None
     return health.Check(problem is None, problem or f"{waiting} waiting", is_required=False, facts={"waiting": waiting})
@@ -162,7 +162,7 @@ async def _events_check(node: Node) -> health.Check:
 
 def readings(node: Node) -> metrics.Readings:
     """What is read when Prometheus scrapes."""
-    reader, session, deliveries, kept, hook = node.reader, node.ami, node.dispatcher, node.recorder, node.analyser
+    reader, session, kept, hook, queues = node.reader, node.ami, node.recorder, node.analyser, node.queues
     lend, looking, timers = node.leasing, node.attributing, node.ticket_timers
     return metrics.Readings(
         active_calls=lambda: node.board.open_count,
@@ -170,7 +170,9 @@ def readings(node: Node) -> metrics.Readings:
         journal_lag_seconds=lambda: behind_seconds(node),
         journal_rows=(lambda: reader.counts.rows) if reader else None,
         journal_damaged=(lambda: reader.counts.damaged) if reader else None,
-        outbox_depth=(lambda: deliveries.waiting) if deliveries else None,
+        outbox_depth=queues.waiting,
+        queues=queues.read,
+        refresh=queues.refresh,
         live_readers=lambda: node.board.reader_count,
         live_cut_off=lambda: node.board.cut_off_total,
         recordings=(lambda: _results(kept.counts, ("stored", "refused", "unreadable", "empty"))) if kept else None,

@@ -13,6 +13,7 @@ from gateway.config import settings
 from gateway.core import book, handling
 from gateway.daemon.keys import Keys
 from gateway.daemon.public import PublicListener
+from gateway.daemon.queues import Queues
 from gateway.pbx import agi, ami, journalfiles
 from gateway.services import (
     alerting,
@@ -91,6 +92,7 @@ class Node:
     meters: metrics.Meters
     planner: planner.Planner
     keys: Keys
+    queues: Queues
     router: router.Router | None = None
     calling_back: callingback.CallingBack | None = None
     agi: agi.AgiServer | None = None

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gateway.config import settings
+from gateway.config import settings, settingsections
 from gateway.core import book, receivers
 from gateway.core.outgoing import adapters, integration
-from gateway.senders import catalogue, mail, mqtt, webhook
-from gateway.services import dispatcher, posting
+from gateway.senders import catalogue, jsonlines, mail, mqtt, webhook
+from gateway.services import posting
 
 
 def secret(reference: str) -> str:
@@ -33,7 +33,7 @@ def password(reference: str) -> str:
 
 def subscriptions(chosen: settings.Settings) -> receivers.Subscriptions:
     """With what the settings name; the routing book's come with `Outgoing.use`."""
-    fixed = {dispatcher.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {}
+    fixed = {jsonlines.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {}
     if mails(chosen):
         fixed[mail.TARGET] = mail.WANTS
     return receivers.Subscriptions(fixed)
@@ -42,6 +42,25 @@ def subscriptions(chosen: settings.Settings) -> receivers.Subscriptions:
 def mails(chosen: settings.Settings) -> bool:
     """Whether alarms go out by mail."""
     return bool(chosen.alerts.mail_to and chosen.mail.host)
+
+
+def fixed_lines(chosen: settings.Settings) -> dict[str, posting.Line]:
+    """The targets that the settings name, whatever the routing book says."""
+    found = {mail.TARGET: mail_line(chosen)} if mails(chosen) else {}
+    if (line := file_line(chosen.events)) is not None:
+        found[jsonlines.TARGET] = line
+    return found
+
+
+def file_line(said: settingsections.Events) -> posting.Line | None:
+    """The JSON-lines file."""
+    path = said.jsonl_path
+    if path is None:
+        return None
+    facts = (path, said.rotate_bytes, said.rotate_hours)
+    return posting.Line(
+        facts, lambda: jsonlines.JsonLines(path, rotate_bytes=said.rotate_bytes, rotate_hours=said.rotate_hours)
+    )
 
 
 def mail_line(chosen: settings.Settings) -> posting.Line:
@@ -99,7 +118,7 @@ class Outgoing:
     def __init__(self, chosen: settings.Settings) -> None:
         self.subscriptions = subscriptions(chosen)
         self._tools = workshop(chosen)
-        self._fixed = {mail.TARGET: mail_line(chosen)} if mails(chosen) else {}
+        self._fixed = fixed_lines(chosen)
         self._lines: Mapping[str, posting.Line] = self._fixed
         self._post: posting.Post | None = None
 

@@ -8,6 +8,7 @@ request and passes the same check.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MAX_REDIRECTS = 3
 REDIRECTS = frozenset({307, 308})
 """Those that keep method and body; the others would turn a POST into a GET."""
 USER_AGENT = "Dialmark"
+_NUMERIC = re.compile(r"[0-9.]+|0[xX][0-9a-fA-F.xX]*")
 
 
 class Refused(Exception):
@@ -62,6 +64,10 @@ class Reach:
         try:
             ip_address(url.host.partition("%")[0])
         except ValueError:
+            if _NUMERIC.fullmatch(url.host):
+                # Other writings of an address (2130706433, 127.1): some versions of aiohttp look none of them up, so
+                # that they would be connected to unchecked.
+                raise Refused("its address is not understood: write it as four numbers") from None
             return
         self.check(url.host, is_plain=url.scheme == "http")
 

@@ -126,7 +126,7 @@ class Http:
 
 
 class ServiceAdapter:
-    """One service with one account, for the dispatcher."""
+    """One service with one account, for the post."""
 
     def __init__(
         self,

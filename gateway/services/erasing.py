@@ -4,7 +4,7 @@ First one transaction: tombstone, records, events, keys of recordings, audit. Th
 journal and archive. Breaking off in between does no harm: the same command goes on where it stopped.
 
 Journal files and JSON lines that are being written are changed in place, each line as long as before, so that neither
-Asterisk nor the dispatcher nor a reader's offset is disturbed. Archived ones are written anew beside and renamed.
+Asterisk nor the post nor a reader's offset is disturbed. Archived ones are written anew beside and renamed.
 """
 
 from __future__ import annotations

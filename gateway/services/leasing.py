@@ -128,7 +128,7 @@ class Leasing:
         self._lent = lent
         self._book: book.Book | None = None
         self._has_told = False
-        """The transaction has events for the dispatcher."""
+        """The transaction has events for the post."""
         self._is_fitted = False
         self._is_mended = False
         self._terms: dict[str, pool.Terms] = {}

@@ -35,6 +35,8 @@ FACTS_US = 400 * DAY_US
 _log = log.get("posting")
 
 NowUs = Callable[[], int]
+Observe = Callable[[str, str, float | None], None]
+"""Told of each attempt: target, how it ended, and of those that the receiver has, how old the event is in seconds."""
 VisitorOf = Callable[[str], Awaitable[told.Visitor | None]]
 
 
@@ -79,6 +81,7 @@ class Shared:
     targets: Collection[str]
     events_added: Callable[[], None]
     visitor_of: VisitorOf | None = None
+    observe: Observe = lambda target, result, seconds: None
     pace: Pace = field(default_factory=Pace)
 
 
@@ -119,6 +122,11 @@ class Courier:
     def wake(self) -> None:
         """There may be something to deliver."""
         self._wake.set()
+
+    @property
+    def _is_ours(self) -> bool:
+        """A file of our own, not a service outside."""
+        return self._adapter.batching is not None and self._adapter.batching.in_order
 
     @property
     def in_flight(self) -> int:
@@ -172,6 +180,10 @@ class Courier:
 
     async def close(self) -> None:
         """Takes nothing new, and waits for what is on its way, for as long as the pace has patience."""
+        if self._is_ours:
+            self._next_batch_us = 0
+            with suppress(store.StoreUnavailable):
+                await _whole(self.step())
         self._is_closing = True
         with suppress(TimeoutError):
             async with asyncio.timeout(self._shared.pace.patience_seconds):
@@ -216,9 +228,13 @@ class Courier:
         is_quiet = now_us < max(self._quiet_until_us, self._next_batch_us)
         if most <= 0 or is_quiet or state.off_us is not None:
             return []
-        claimed = await outbox.claim(tx, self.target, limit=most, now_us=now_us, lease_us=self._shared.pace.lease_us)
-        if claimed and self._adapter.batching is not None:
-            self._next_batch_us = now_us + self._adapter.batching.every_us
+        lease_us = self._shared.pace.lease_us
+        claimed = await outbox.claim(
+            tx, self.target, limit=most, now_us=now_us, lease_us=lease_us, in_order=self._is_ours
+        )
+        batching = self._adapter.batching
+        if claimed and batching is not None and not (batching.in_order and len(claimed) == batching.most):
+            self._next_batch_us = now_us + batching.every_us
         return claimed
 
     # ---- On the way ----
@@ -293,6 +309,10 @@ class Courier:
         """Until something came back or came in, the next look is due, or leases are to be prolonged."""
         pace = self._shared.pace
         seconds = min(pace.poll_seconds, pace.lease_seconds / 3)
+        until_batch_us = self._next_batch_us - self._shared.now_us()
+        if until_batch_us > 0:
+            # What came in meanwhile was not looked at.
+            seconds = min(seconds, until_batch_us / SECOND_US)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -326,7 +346,8 @@ class Courier:
             if one.settled.known and one.delivery.event.call_id is not None:
                 await targets.learn(tx, one.delivery.event.call_id, self.target, one.settled.known, now_us=now_us)
         await self._show_cards(tx, ended, now_us)
-        await targets.log(tx, [_logged(self.target, one) for one, _ in ended])
+        if not self._is_ours:
+            await targets.log(tx, [_logged(self.target, one) for one, _ in ended])
         changed = _state_after(state, [(one.settled, step) for one, step in ended], now_us)
         if changed != state:
             await targets.save(tx, changed)
@@ -370,6 +391,7 @@ class Courier:
         was, self.state = self.state, state
         for one, step in ended:
             self.counts[one.settled.state.value] += 1
+            self._observe(one, "dead" if step.fate is delivery.Fate.DEAD else one.settled.state.value)
             if step.fate is delivery.Fate.DEAD:
                 self.counts["given_up"] += 1
                 _log.error(
@@ -388,6 +410,11 @@ class Courier:
             self.problem = f"switched off: {state.off_reason}"
         elif ended:
             self.problem = state.last_error if state.failing_us is not None else None
+
+    def _observe(self, one: _Ended, result: str) -> None:
+        is_taken = one.settled.state is adapters.State.DONE
+        age_us = one.at_us + one.took_us - one.delivery.event.created_us
+        self._shared.observe(self.target, result, max(0, age_us) / SECOND_US if is_taken else None)
 
 
 async def _whole(work: Coroutine[Any, Any, object]) -> None:
@@ -458,7 +485,7 @@ def _state_after(
     for settled, step in ended:
         if step.switches_off:
             state = replace(state, off_us=now_us, off_reason=settled.note, last_error=settled.note)
-        elif settled.state in (adapters.State.FAILED, adapters.State.DEAD):
+        elif settled.state in (adapters.State.FAILED, adapters.State.DEAD, adapters.State.BLOCKED):
             state = replace(state, failing_us=state.failing_us or now_us, last_error=settled.note)
         elif settled.state is adapters.State.DONE:
             state = replace(state, failing_us=None, last_error=None)

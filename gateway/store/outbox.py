@@ -11,7 +11,7 @@ claim is a lease; a process that dies leaves nothing behind but a lease that run
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -321,6 +321,30 @@ async def counts(connection: store.Connection) -> dict[str, tuple[int, int]]:
             known = found.get(target, (0, 0))
             found[target] = (number, known[1]) if place == 0 else (known[0], number)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What waits for a target, and since when (`created_us` of the oldest); what was given up."""
+
+    waiting: int = 0
+    oldest_us: int | None = None
+    dead: int = 0
+
+
+async def standings(connection: store.Connection) -> dict[str, Standing]:
+    """By target, of those for which anything waits or was given up."""
+    found: dict[str, Standing] = {}
+    oldest: dict[str, int] = {}
+    by_target = select(_DELIVERIES.c.target, func.count(), func.min(_DELIVERIES.c.seq)).group_by(_DELIVERIES.c.target)
+    for target, number, seq in await connection.execute(by_target.where(*_unsettled(None))):
+        found[target] = Standing(number)
+        oldest[target] = seq
+    for target, number, _ in await connection.execute(by_target.where(_DELIVERIES.c.state == "dead")):
+        found[target] = replace(found.get(target, Standing()), dead=number)
+    query = select(_EVENTS.c.seq, _EVENTS.c.created_us).where(_EVENTS.c.seq.in_(sorted(set(oldest.values()))))
+    created = {row.seq: row.created_us for row in await connection.execute(query)}
+    return {target: replace(one, oldest_us=created.get(oldest.get(target, 0))) for target, one in found.items()}
 
 
 async def pending_count(connection: store.Connection, target: str | None = None) -> int:

@@ -47,6 +47,12 @@ class Queue:
     dead: int
 
 
+_OF_QUEUE: tuple[tuple[str, str, Callable[[Queue], float]], ...] = (
+    ("outbox_waiting", "Events that a receiver has not taken yet", lambda one: one.waiting),
+    ("outbox_oldest_seconds", "Age of the oldest of them", lambda one: one.oldest_seconds),
+    ("outbox_dead", "Events given up, which a person may send again", lambda one: one.dead),
+)
+
 Queues = Callable[[], Mapping[str, Queue]]
 Refresh = Callable[[], Awaitable[None]]
 """Reads what only the database knows, before the readings are asked."""
@@ -127,14 +133,10 @@ class _ReadingsCollector(Collector):
 
     def _queues(self) -> Iterator[Metric]:
         found = self.readings.queues() if self.readings.queues is not None else {}
-        for name, help_text, figure in (
-            ("outbox_waiting", "Events that a receiver has not taken yet", lambda one: one.waiting),
-            ("outbox_oldest_seconds", "Age of the oldest of them", lambda one: one.oldest_seconds),
-            ("outbox_dead", "Events given up, which a person may send again", lambda one: one.dead),
-        ):
+        for name, help_text, figure in _OF_QUEUE:
             family = GaugeMetricFamily(f"dialmark_{name}", help_text, labels=["node", "target"])
             for target, one in sorted(found.items())[:MAX_TARGETS]:
-                family.add_metric([self.node, target], float(figure(one)))
+                family.add_metric([self.node, target], figure(one))
             if found:
                 yield family
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 import time
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ sources = ["google-ads"]
 def site(operator: Operator) -> Operator:
     """Two who were missed and agreed, one who did not agree, and a call without a number."""
     operator.apply(ROUTING + AUDIENCES)
-    started = {"started_us": round((time.time() - 3_600) * 1e6), "source": "radio"}
+    started: dict[str, Any] = {"started_us": round((time.time() - 3_600) * 1e6), "source": "radio"}
     people = People()
     people.add(1, **started)
     people.add(2, **started)

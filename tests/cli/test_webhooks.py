@@ -36,6 +36,7 @@ def receiving(*orders: receiver.Order) -> Iterator[receiver.Receiver]:
         yield made
     finally:
         asyncio.run_coroutine_threadsafe(made.stop(), loop).result(10)
+        made.close()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

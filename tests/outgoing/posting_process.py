@@ -34,7 +34,7 @@ def set_clock(path: Path, now_us: int) -> None:
 
 def line(url: str) -> posting.Line:
     described = receivers.Webhook(
-        "crm", url, "env:SECRET", allow=(ip_network("127.0.0.0/8"),), per_second=0, timeout_seconds=5
+        "crm", url, "env:SECRET", allow=(ip_network("127.0.0.0/8"),), per_second=0, timeout_seconds=60
     )
     return posting.Line(described, lambda: webhook.Webhook(described, lambda _: receiver.SECRET))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,16 @@ class Receiver:
     """What was not as the contract says."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
+    _keeper: socket.socket = field(default_factory=socket.socket)
+
+    def __post_init__(self) -> None:
+        """Holds the port while nobody listens there: a stopped receiver must not be taken for another test's."""
+        self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._keeper.bind(("127.0.0.1", self.port))
+
+    def close(self) -> None:
+        """Gives the port back."""
+        self._keeper.close()
 
     @property
     def url(self) -> str:
@@ -78,7 +89,8 @@ class Receiver:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context).start()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context, reuse_port=True)
+        await site.start()
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -170,6 +182,7 @@ async def running(**options: Any) -> AsyncIterator[Receiver]:
         yield made
     finally:
         await made.stop()
+        made.close()
 
 
 def certificate(folder: Path, name: str = "127.0.0.1") -> Path:

@@ -7,9 +7,6 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from gateway import store
 from gateway.core import receivers
@@ -20,13 +17,6 @@ from tests.fakes import analytics, crms, handing, peer
 
 SECOND = 1_000_000
 POLICY = crm.Policy(audio_base="https://calls.example")
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[store.Database]:
-    opened = await store.Database.open(f"sqlite:///{tmp_path}/dialmark.db")
-    yield opened
-    await opened.close()
 
 
 class House:

@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
-import pytest
-
 from gateway import store
 from gateway.core import delivery, receivers
 from gateway.services import posting
@@ -26,13 +24,6 @@ CRM = "webhook:crm"
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 START = time.time_ns() // 1_000 // SECOND * SECOND
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[store.Database]:
-    opened = await store.Database.open(f"sqlite:///{tmp_path}/dialmark.db")
-    yield opened
-    await opened.close()
 
 
 def event(call: int, kind: str = "call.completed", revision: int = 1, at_us: int = START) -> outbox.Event:
@@ -243,9 +234,9 @@ async def test_a_line_that_changes_or_goes(database: store.Database) -> None:
 class Daemon:
     """The post in a process of its own."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, url: str) -> None:
         self.clock = folder / "clock"
-        self._arguments = (f"sqlite:///{folder}/dialmark.db", str(self.clock), url)
+        self._arguments = (database_url, str(self.clock), url)
         self._process: asyncio.subprocess.Process | None = None
 
     def now_us(self) -> int:
@@ -267,7 +258,7 @@ class Daemon:
 
 
 async def test_down_for_an_hour_while_500_calls_end_and_killed_three_times(
-    database: store.Database, tmp_path: Path
+    database: store.Database, database_url: str, tmp_path: Path
 ) -> None:
     """500 calls, each record with its event in one transaction; the receiver resets, answers 500 and is away for an
     hour; the daemon is killed three times, once in the middle of the deliveries. 500 delivered, none doubled by id,
@@ -275,7 +266,7 @@ async def test_down_for_an_hour_while_500_calls_end_and_killed_three_times(
     clock = itertools.count(START, 7 * SECOND)
     async with contextlib.AsyncExitStack() as stack:
         there = await stack.enter_async_context(receiver.running())
-        daemon = Daemon(tmp_path, there.url)
+        daemon = Daemon(tmp_path, database_url, there.url)
         there.now_us, there.max_age_seconds = daemon.now_us, 86_400
         there.default = receiver.status(500)
         stack.push_async_callback(daemon.kill)

@@ -10,7 +10,8 @@ from typing import Any
 from gateway import store
 from gateway.core import book
 from gateway.pbx import journal, journalfiles
-from gateway.services import dispatcher, forgotten
+from gateway.senders import jsonlines
+from gateway.services import forgotten
 from gateway.services import tracker as tracker_
 from gateway.store import calls as stored_calls
 from gateway.store import journal as stored_journal
@@ -70,7 +71,7 @@ class Desk:
                 self._reader,
                 node=NODE,
                 book_of=self._book_of,
-                outlets=tracker_.Outlets(self.shown.append, lambda: None, [dispatcher.TARGET]),
+                outlets=tracker_.Outlets(self.shown.append, lambda: None, [jsonlines.TARGET]),
                 alive=self._alive,
                 now_us=lambda: self.now_us,
                 signer=self.signer,

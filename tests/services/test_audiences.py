@@ -26,7 +26,7 @@ from tests.web import material
 
 NOW_US = examples.NOON + 3_600 * examples.SECOND
 DAY_US = 86_400 * examples.SECOND
-MISSED = {
+MISSED: dict[str, Any] = {
     "outcome": "no_answer",
     "missed": True,
     "agent": None,

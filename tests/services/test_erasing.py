@@ -14,9 +14,10 @@ from sqlalchemy import text
 from gateway import store
 from gateway.core import book, scriptwire
 from gateway.pbx import journalfiles
-from gateway.services import callbacks, dispatcher, erasing, tracker
+from gateway.services import callbacks, erasing, posting, tracker
 from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, targets, vault
 from tests import journals
+from tests.outgoing import jsonlines_process
 from tests.store import examples
 
 RING = keyring.parse(keyring.new_line("2026-11"))
@@ -55,10 +56,15 @@ class House:
 
     async def hand_on(self) -> None:
         """Events into the JSON lines."""
-        sender = dispatcher.Dispatcher(
-            self.database, path=self.places.exports[0], rotate_bytes=10_000_000, now_us=lambda: NOW
+        shared = posting.Shared(
+            self.database,
+            now_us=lambda: NOW,
+            random=lambda: 0.0,
+            node="main",
+            targets=["jsonl"],
+            events_added=lambda: None,
         )
-        await sender.deliver()
+        await posting.Courier(shared, "jsonl", jsonlines_process.line(self.places.exports[0], 10_000_000)).close()
 
     async def post_to(self, target: str) -> None:
         """Every event to a receiver that repeats in its refusal what it was sent."""

@@ -1,6 +1,6 @@
 """What leaves the house for each outside service: pure mappings of a call to requests, one module per service.
 
-    adapters   what the dispatcher sees of all of them
+    adapters   what the post sees of all of them
     talks      requests, answers, and what an answer means
     told       the call as adapters read it; who the visitor was
     dispositions   our outcomes in the words of each service

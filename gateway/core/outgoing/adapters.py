@@ -1,4 +1,4 @@
-"""What the dispatcher sees of an outside service: it hands over an event and learns how that ended."""
+"""What the post sees of an outside service: it hands over an event and learns how that ended."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class State(StrEnum):
     """Taken, and its result is asked for at `again_us`. No failure: it does not count against the schedule."""
     FAILED = "failed"
     """To be tried again: at `again_us` if the service named a time, else by the schedule."""
+    BLOCKED = "blocked"
+    """Our own side cannot (a full disk): tried again at `again_us`, for as long as it takes."""
     DEAD = "dead"
     """Never again by itself; a person may replay it."""
     GONE = "gone"
@@ -89,6 +91,9 @@ class Batching:
     most: int
     every_us: int
     """Not more often than this."""
+    in_order: bool = False
+    """Takes several events of a call at once, in their order, all or none. So does a file of our own, of which no last
+    deliveries are kept, and which gets what is due at a stop too."""
 
 
 class Adapter(Protocol):

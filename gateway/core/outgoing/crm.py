@@ -122,7 +122,7 @@ class Crm(Protocol):
 
 
 class CrmService:
-    """A `Crm` as the dispatcher wants it."""
+    """A `Crm` as the post wants it."""
 
     needs_visitor = False
 
