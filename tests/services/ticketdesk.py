@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from gateway import store
@@ -72,6 +73,10 @@ class TicketDesk:
         made = call(MISSED, self.now_us, caller=caller, **changes)
         await self.end(made)
         return made
+
+    async def miss_all(self, callers: Sequence[str]) -> None:
+        """All of them call now, and nobody takes it: one batch."""
+        await self.end(*(call(MISSED, self.now_us, caller=caller) for caller in callers))
 
     async def talk(self, caller: str = CALLER) -> calls.CallFacts:
         """Somebody calls now and is answered."""

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway import store
 from gateway.core import book
 from gateway.core.outgoing import adapters
+from gateway.services import tickethands
 from gateway.store import calls, tokens
 from gateway.web import app, auth, health, live, metrics, parts, streams
 from tests.web import material
@@ -106,6 +107,12 @@ class Listener:
                 targets=self.targets,
                 secret_of=self._secret,
                 adapter_of=self.adapter_of,
+                hands=tickethands.Hands(
+                    self.database,
+                    in_force=lambda: self.current,
+                    targets=self.targets,
+                    now_us=lambda: parts.micros(self.clock.now),
+                ),
                 clock=self.clock,
                 pace=self.pace,
             )
