@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 
 from tests.acceptance import sound
 from tests.acceptance.scenes import Played, Scene, Scenes
+from tests.acceptance.stages import Site
 from tests.conftest import NodeFactory
 from tests.rig import Caller, Headset, Key
 from tests.rig.dialmark import Record
+from tests.rig.processes import wait_until
 
 SCENES = Scenes()
 OUTCOME, GOAL, SOLVED = (sound.PROMPTS[f"rate_{one}_agent"] for one in ("outcome", "goal", "solved"))
@@ -187,10 +191,44 @@ async def a_caller_who_presses_and_is_gone(on: Scene) -> None:
     on.phone("a", talk_ms=2500)
     caller = await talked(on)
     await on.hears(caller.headset, CALLERS_GOAL)
-    await caller.press("1")
+    caller.headset.press("1")
+    await asyncio.to_thread(wait_until, lambda: _is_out(caller), 5, "the key")
     caller.hang_up()
     record = await on.record(caller)
     assert keyed(record) == ("caller", None, True, None)
+
+
+def _is_out(caller: Caller) -> bool:
+    """The key's last packet has been sent."""
+    pressed = caller.headset.pressed()
+    return bool(pressed) and time.time() > pressed[0][1] + 0.25
+
+
+HUNG_UP = """
+[pbx]
+exten => _X,1,MSet(DM_QQ=goal,DM_QK=2,DM_DIGIT=${EXTEN})
+ same => n,Set(CHANNEL(hangup_handler_push)=dialmark-rating,left,1(agent))
+ same => n,Hangup(16)
+"""
+"""A channel of the call that is gone between a key and the dialplan's next step."""
+
+
+@SCENES.add('forward = ["local:1@pbx"]\n', down=True)
+async def a_key_and_gone_before_the_next_step(on: Scene) -> None:
+    """The hang-up handler writes it."""
+    caller = await on.dial()
+    await caller.final()
+    record = await on.record(caller)
+    assert keyed(record) == ("agent", None, True, None)
+
+
+@SCENES.add('forward = ["local:3@pbx"]\n')
+async def a_wrong_key_and_gone(on: Scene) -> None:
+    """Is no answer to the question."""
+    caller = await on.dial()
+    await caller.final()
+    record = await on.record(caller)
+    assert keyed(record) is None
 
 
 @SCENES.add(ALL.replace("min_talk_seconds = 0", "min_talk_seconds = 60"))
@@ -217,9 +255,15 @@ async def a_caller_who_gives_up_while_the_agent_is_asked_to_accept(on: Scene) ->
 
 
 @pytest.fixture(scope="module")
-def played(make_node: NodeFactory, request: pytest.FixtureRequest) -> Iterator[Played]:
-    with sound.site(make_node, SCENES.routing() + RULE, *PROMPTS, phones=SCENES.phones()) as site:
-        yield SCENES.play(site, request.session.items)
+def site(make_node: NodeFactory) -> Iterator[Site]:
+    files = {"extensions_site.conf": HUNG_UP}
+    with sound.site(make_node, SCENES.routing() + RULE, *PROMPTS, phones=SCENES.phones(), files=files) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def played(site: Site, request: pytest.FixtureRequest) -> Played:
+    return SCENES.play(site, request.session.items)
 
 
 @pytest.mark.parametrize(("name", "state"), SCENES.all())
