@@ -6,18 +6,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, exists, false, func, or_, select, true
 
 from gateway import store
 from gateway.core import audiences
 from gateway.core.outgoing import told
-from gateway.store import poolschema, schema
+from gateway.store import dealschema, poolschema, schema
 
 EXPORTED = "audience.exported"
 """The action in the audit chain."""
 
-_CALLS, _AUDIT = schema.calls, schema.audit
+_CALLS, _AUDIT, _RESULTS = schema.calls, schema.audit, dealschema.call_results
+_SAID = _RESULTS.alias()
 _ATTRIBUTIONS, _VISITORS = poolschema.attributions, poolschema.visitors
 
 
@@ -146,19 +148,21 @@ async def _said(connection: store.Connection, callers: Sequence[str]) -> dict[st
     return found
 
 
-async def _marks(connection: store.Connection, callers: Sequence[str]) -> dict[str, dict[str, bool]]:
+async def _marks(connection: store.Connection, callers: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What any call of theirs says against them, as fields of `Caller`. Records are long: asked only of those who might
-    leave."""
+    leave. That a call is no spam after all, as a person or the CRM said, outweighs a rule."""
     if not callers:
         return {}
     record = _CALLS.c.record
+    by_rule = and_(record.contains('"spam":true'), _RESULTS.c.spam.is_not(false()))
     marks = {
         "refused_recording": record.contains('"result":"refused"'),
-        "is_spam": or_(record.contains('"spam":true'), _tagged("spam")),
+        "is_spam": or_(_RESULTS.c.spam.is_(true()), by_rule, _tagged("spam")),
         "is_test": _tagged("test"),
     }
     query = (
         select(_CALLS.c.caller, *(func.max(case((mark, 1), else_=0)).label(name) for name, mark in marks.items()))
+        .select_from(_CALLS.outerjoin(_RESULTS, _RESULTS.c.call_id == _CALLS.c.call_id))
         .where(_CALLS.c.caller.in_(callers), _CALLS.c.direction == "inbound")
         .group_by(_CALLS.c.caller)
     )
@@ -166,9 +170,12 @@ async def _marks(connection: store.Connection, callers: Sequence[str]) -> dict[s
 
 
 def _tagged(tag: str) -> ColumnElement[bool]:
-    """Records are written without blanks between their parts."""
+    """By a rule or by what was said afterwards. Both are written without blanks between their parts."""
     written = json.dumps(tag, ensure_ascii=False)
-    return _CALLS.c.record.contains(f'"tag":{written}', autoescape=True)
+    return or_(
+        _CALLS.c.record.contains(f'"tag":{written}', autoescape=True),
+        exists().where(_SAID.c.call_id == _CALLS.c.call_id, _SAID.c.tags.contains(written, autoescape=True)),
+    )
 
 
 async def last_exports(connection: store.Connection) -> dict[str, Export]:

@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 import pytest
 
 from gateway import store
-from gateway.core import audiences, book
+from gateway.core import audiences, book, deals
 from gateway.core.audiences import Left, Platform, Who
 from gateway.core.outgoing import hashing
 from gateway.services import audiences as exporting
-from gateway.store import attributions, audit, calls, forgetting, keyring, visits
+from gateway.store import attributions, audit, calls, forgetting, keyring, results, visits
 from gateway.store import audiences as stored
 from tests.store import examples
 from tests.web import material
@@ -170,6 +170,32 @@ async def test_who_never_leaves_and_why(database: store.Database) -> None:
 def _dumped(part: dict[str, Any]) -> str:
     """As the tracker writes records."""
     return json.dumps({**material.record(), **part}, ensure_ascii=False, separators=(",", ":"))
+
+
+async def test_what_was_said_of_a_call_afterwards(database: store.Database) -> None:
+    """By people and the CRM: spam, tags; and that it was no spam after all, whatever a rule said."""
+    ruled = _dumped({"scoring": {"score": 0, "qualified": None, "spam": True, "tags": []}})
+    people = People()
+    for index in range(5):
+        people.add(index, record=ruled if index == 1 else _dumped({}))
+    await people.save(database)
+    said = {
+        0: deals.Result(spam=True),
+        1: deals.Result(spam=False),
+        2: deals.Result(tags=("лид", "test")),
+        3: deals.Result(tags=("лид",), spam=False),
+    }
+    async with database.begin() as tx:
+        changed = {
+            people.calls[index].call_id: results.Stored(one, 1, NOW_US, "token:crm", "api")
+            for index, one in said.items()
+        }
+        await results.save(tx, changed, [])
+    lines, made = await export(database, asked())
+    assert lines == hashes(number(1), number(3), number(4))
+    assert made.left_out == {Left.SPAM: 1, Left.TEST: 1}
+    lines, made = await export(database, asked(tags=("лид",)))
+    assert (lines, made.looked_at) == (hashes(number(3)), 2)
 
 
 @pytest.mark.parametrize(
