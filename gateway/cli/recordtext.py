@@ -87,6 +87,7 @@ def _facts(record: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
 
 def _judged(record: Mapping[str, Any]) -> Iterator[str]:
     """What was keyed in after the call, and what the rules say of it."""
+    yield from _result_lines(_part(record, "result"))
     rating, scoring = _part(record, "rating"), _part(record, "scoring")
     if rating:
         said = [f"{name.replace('_', ' ')} {_word(rating[name])}" for name in _RATED if rating.get(name) is not None]
@@ -98,6 +99,25 @@ def _judged(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"score       {', '.join([str(scoring.get('score')), *marks])}  ({', '.join(points) or 'no rule holds'})"
         if tags:
             yield f"tags        {', '.join(tags)}"
+
+
+def _result_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """What was said about the call afterwards."""
+    if not result:
+        return
+    flags = [f"{name.replace('_', ' ')} {_word(result[name])}" for name in _FLAGS if result.get(name) is not None]
+    words = [*flags, *([str(result["lead_status"])] if result.get("lead_status") else []), *(result.get("tags") or [])]
+    yield f"said        {', '.join(words) or '-'}  (by {result.get('changed_by')})"
+    if deal := result.get("deal"):
+        money = f"{deal['value']} {deal['currency']}" if deal.get("value") else None
+        known = (deal.get(name) for name in ("deal_id", "state", "stage"))
+        parts = [str(one) for one in (*known, money, deal.get("closed_on")) if one]
+        yield f"deal        {', '.join(parts)}"
+    if result.get("note"):
+        yield f"note        {' '.join(str(result['note']).split())}"
+
+
+_FLAGS = ("qualified", "spam", "goal_reached")
 
 
 def _word(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import context, failures, output, reviewsheet, vaults
+from gateway.cli import context, dealreports, failures, output, reviewsheet, vaults
 
 if TYPE_CHECKING:
     from gateway import store
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from gateway.core import sampling
     from gateway.store import reviews
 
-app = typer.Typer(help="Reports: the weekly sample of recordings.", no_args_is_help=True)
+app = typer.Typer(help="Reports: what calls brought and cost, the weekly sample of recordings.", no_args_is_help=True)
+app.command("sources", short_help="What calls brought and cost, by source, campaign or day.")(dealreports.sources)
+app.command("agents", short_help="What a call costs, by agent.")(dealreports.agents)
 
 COLUMNS = (
     output.Column("week"),
@@ -35,11 +37,6 @@ COLUMNS = (
     output.Column("call_id"),
     output.Column("recording_id"),
 )
-
-
-@app.callback()
-def group() -> None:
-    """Keeps `review-samples` a command of its own while it is the only one."""
 
 
 @app.command("review-samples", short_help="Draw recordings to listen to, and take in what was found.")

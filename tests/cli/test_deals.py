@@ -56,6 +56,10 @@ def test_a_file_is_taken_once(busy_day: Operator) -> None:
         "closed_on": "2026-11-21",
     }
     assert str(kept["changed_by"]).startswith("cli:")
+    shown = busy_day("calls", "show", first).out
+    assert "said        qualified yes  (by cli:" in shown
+    assert "deal        D-1, won, 1200.50 RUB, 2026-11-21" in shown
+    assert 'note        said: "call, me" later' in shown
     assert busy_day("deals", "import", path).out.startswith("0 rows changed something, 2 said nothing new")
     write(busy_day, f"call_id,note,qualified\n{first},-,\n")
     busy_day("deals", "import", path)
