@@ -39,6 +39,11 @@ CONTEXTS = {
     "dialmark-agent": "s",
     "dialmark-waiting": "s",
     "dialmark-offer": "s",
+    "dialmark-codes": "*29",
+    "dialmark-callback": "go",
+    "dialmark-customer": "s",
+    "dialmark-click": "1",
+    "dialmark-break": "go",
 }
 """Contexts of the dialplan, each with an extension that it must know."""
 

@@ -19,6 +19,8 @@ app = typer.Typer(help="API tokens: add, list, revoke.", no_args_is_help=True)
 SCOPES = {
     "calls:read": "call records",
     "calls:hang-up": "end a call that is up",
+    "calls:make": "call customers back by click",
+    "agents:manage": "put agents on break, and back",
     "routing:read": "what is in force",
     "live:read": "the calls that are up",
     "metrics:read": "/metrics and the details of /readyz",

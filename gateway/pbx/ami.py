@@ -421,16 +421,19 @@ class Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
             # panoramisk stumbles over some replies; the action then runs into its deadline.
             _log.warning("ami reply not understood", action=action["Action"], error=error)
 
-    async def ask(self, name: str, headers: Mapping[str, str], seconds: float) -> list[_Message]:
-        """Send one action and collect its reply. Raises `AmiUnavailable`, `AmiRefused`, `ValueError`."""
+    async def ask(
+        self, name: str, headers: Mapping[str, str], seconds: float, *, is_list: bool | None = None
+    ) -> list[_Message]:
+        """Send one action and collect its reply; `is_list` None lets the reply tell whether it is one. Raises
+        `AmiUnavailable`, `AmiRefused`, `ValueError`."""
         for key, value in headers.items():
             if _FORBIDDEN.search(key) or _FORBIDDEN.search(value):
                 raise ValueError(f"a line break in the header {key!r} of {name}")
         if self.lost.done():
             raise AmiUnavailable(self.lost.result())
         action = Action({"Action": name, **headers})
-        # as_list None lets the reply tell whether it is a list; the default would end it with its first message.
-        reply = self.send(action, as_list=None)
+        # The default would end a list with its first message.
+        reply = self.send(action, as_list=is_list)
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.wait([reply, self.lost], return_when=asyncio.FIRST_COMPLETED)

@@ -41,7 +41,8 @@ class Ringer:
             protocol = await ami.connected(self._host, self._port, self._times.connect, lambda _: None)
             try:
                 await protocol.log_in(self._username, self._secret, self._times.call, with_events=False)
-                await protocol.ask("Originate", headers, self._times.call)
+                # What panoramisk would wait for is an event, which this account does not get.
+                await protocol.ask("Originate", headers, self._times.call, is_list=False)
             finally:
                 protocol.cut("the order is given")
         except (ami.AmiError, OSError) as error:
