@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.config import tables
+from gateway.config import rulelint, tables
 from gateway.config.problems import Problems, RoutingError
 from gateway.core import book, displayrules, traffic, webbook
 from gateway.core.displayrules import Condition, SourceRule
@@ -44,6 +44,7 @@ def warnings(text: str, made: book.Book, places: Places) -> list[RoutingError]:
     _unnumbered(by_key["source"], made)
     _pools(by_key["pool"], made.web)
     _rules(by_key["display_rule"], made, places)
+    rulelint.warn(root, made)
     for finding in webbook.findings(made.web):
         table = by_key["pool" if finding.what == "no_overflow" else "display_rule"][finding.about]
         table.wrong("numbers" if finding.what == "no_overflow" else None, finding.message)

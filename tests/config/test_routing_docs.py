@@ -7,8 +7,8 @@ from pathlib import Path
 from gateway.core import book, pool, traffictables, webbook
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "routing.md").read_text(encoding="utf-8")
-READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile", "handling", "webrules")
+PAGE = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("routing.md", "rules.md"))
+READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile", "handling", "webrules", "rules")
 GETTER = re.compile(
     r"\.(?:text|required_text|matching|whole|optional_whole|flag|choice|texts|references?|number|table|tables|take|groups)"
     r'\((?:table, |inner, )?"([a-z_]+)"'

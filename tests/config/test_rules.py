@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from gateway.config import limits, routingfile
+from gateway.config import limits, routingfile, weblint
 from gateway.core import rating, rules
 from gateway.core.rating import By, Question
 from tests.config.files import SMALL, errors_of, with_line
@@ -271,3 +271,26 @@ def test_whatever_a_rule_says(said: dict[str, str], bounds: dict[str, str]) -> N
         (rule,) = routingfile.parse(text, 1).scoring.rules
         assert rule.when.words and abs(rule.points) <= rules.MAX_POINTS
     assert all(0 < error.line <= text.count("\n") + 1 and error.message for error in errors)
+
+
+# -- what is hardly meant ----------------------------------------------------------------------------------------
+
+
+def warned(text: str) -> list[str]:
+    made = routingfile.parse(text, 1)
+    return [f"{one.key}: {one.message}" for one in weblint.warnings(text, made, weblint.Places()) if "rule" in one.key]
+
+
+def test_keys_that_nobody_is_asked_for() -> None:
+    """A file with it is taken, and told of."""
+    (said,) = warned(SMALL + RULES.replace('"goal=1", "consent=*"', '"goal=1"'))
+    assert said == "rule.hot.keys: no route asks for goal: give `rating` to one, or this never holds"
+    assert warned(SMALL + RULES) == [], "the other key may be pressed"
+    asking = with_line(ROUTE, 'rating = { by = "agent", questions = ["goal"] }')
+    assert warned(asking + RULES.replace('"goal=1", "consent=*"', '"goal=1"')) == []
+
+
+def test_rules_behind_one_that_stops_all() -> None:
+    one = '\n[[rule]]\nkey = "{}"\nscore = 1\n'
+    (said,) = warned(SMALL + one.format("a") + one.format("all") + "stop = true\n" + one.format("b"))
+    assert said == "rule.b: is never asked: rule all before it holds for every call and says stop"
