@@ -30,6 +30,7 @@ METHODS: Mapping[str, Look] = {
         Look("click_to_call", "Click to call", "pointer", "good", "Followed the number's link just before the call"),
         Look("caller_history", "Earlier call of this caller", "history", "live", "Known by a call before"),
         Look("overflow_number", "Overflow number", "layers", "warn", "Shown to many at once, so nobody is named"),
+        Look("callback", "Call-back", "history", "live", "Known by the missed call that it returns"),
         Look("unknown", "Unknown", "question", "quiet", "Nobody was likely enough to be named"),
     )
 }
