@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from gateway import store
-from gateway.core import alarms, hours
+from gateway.core import alarms, hours, ticketcauses
 from gateway.daemon.node import Node
-from gateway.store import calls, leases, targets
+from gateway.store import calls, leases, targets, tickets
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 POOL_US = 2 * 3_600 * SECOND_US
 """How long a pool counts as exhausted after its event, which comes at most once an hour."""
 
-AMI, DISK, POOL, TARGET, BLOCKED, NO_CALLS = (
+AMI, DISK, POOL, TARGET, BLOCKED, NO_CALLS, FAULTS = (
     "ami-down",
     "disk-nearly-full",
     "pool-exhausted",
     "target-failing",
     "blocked-ratio",
     "no-calls",
+    "system-faults",
 )
 
 
@@ -37,6 +37,7 @@ def rules(node: Node) -> dict[str, alarms.Rule]:
         alarms.Rule(TARGET, alarms.Severity.WARNING, chosen.target_seconds, 60),
         alarms.Rule(BLOCKED, alarms.Severity.WARNING, 0, 600),
         alarms.Rule(NO_CALLS, alarms.Severity.WARNING, 0, 0),
+        alarms.Rule(FAULTS, alarms.Severity.CRITICAL, 0, 0),
     )
     return {rule.kind: rule for rule in made}
 
@@ -47,15 +48,15 @@ def zone(node: Node) -> tzinfo:
     return ZoneInfo(current.default_site.time_zone) if current is not None and current.sites else UTC
 
 
-async def look(node: Node) -> list[alarms.Reading]:
-    """What is found now. Raises StoreUnavailable."""
-    now_us = time.time_ns() // 1_000
+async def look(node: Node, now_us: int) -> list[alarms.Reading]:
+    """What is found at a time. Raises StoreUnavailable."""
     async with node.database.read() as connection:
         return [
             *_of_machine(node),
-            *await _of_targets(connection),
+            *await _of_targets(connection, node),
             *await _of_pools(connection, node, now_us),
             *await _of_calls(connection, node, now_us),
+            *await _of_faults(connection, node, now_us),
         ]
 
 
@@ -72,7 +73,8 @@ def _of_machine(node: Node) -> Iterator[alarms.Reading]:
         yield alarms.Reading(DISK, name, holds, f"{name}: {free:.1f} % of the journal's disk are free", round(free, 2))
 
 
-async def _of_targets(connection: store.Connection) -> list[alarms.Reading]:
+async def _of_targets(connection: store.Connection, node: Node) -> list[alarms.Reading]:
+    known = node.post.lines if node.post is not None else ()
     return [
         alarms.Reading(
             TARGET,
@@ -81,6 +83,8 @@ async def _of_targets(connection: store.Connection) -> list[alarms.Reading]:
             f"{target}: {state.off_reason or state.last_error or 'takes events'}",
         )
         for target, state in (await targets.states(connection)).items()
+        # Of one that left the routing file nobody can say any more that it is well again.
+        if target in known
     ]
 
 
@@ -113,6 +117,19 @@ async def _of_calls(connection: store.Connection, node: Node, now_us: int) -> li
         is_silent = await _count(connection, now_us - minutes * MINUTE_US) == 0
         found.append(alarms.Reading(NO_CALLS, "all", is_silent, f"no call for {minutes} minutes of business hours"))
     return found
+
+
+async def _of_faults(connection: store.Connection, node: Node, now_us: int) -> list[alarms.Reading]:
+    """Callers whom a fault of the system lost (N7): for IT, not for those who call back."""
+    chosen = node.settings.alerts
+    if not chosen.fault_calls:
+        return []
+    since_us = now_us - chosen.fault_minutes * MINUTE_US
+    found = await tickets.causes_since(connection, ticketcauses.Cause.SYSTEM, since_us)
+    lost = sum(found.values())
+    why = ", ".join(f"{word} {number}" for word, number in sorted(found.items()))
+    said = f"{lost} callers were lost to faults of the system in {chosen.fault_minutes} minutes: {why or 'none'}"
+    return [alarms.Reading(FAULTS, "all", lost >= chosen.fault_calls, said, float(lost))]
 
 
 async def _count(connection: store.Connection, since_us: int, **facts: object) -> int:

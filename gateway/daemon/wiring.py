@@ -152,7 +152,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         told.deliver_by(node.post)
         node.alerting = alerting.Alerting(
             database,
-            lambda: alarms.look(node),
+            lambda: alarms.look(node, _now_us()),
             alarms.rules(node),
             quiet_hours=core_alarms.quiet_hours(chosen.alerts.quiet_hours),
             zone=lambda: alarms.zone(node),

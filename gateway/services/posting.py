@@ -228,11 +228,9 @@ class Courier:
         is_quiet = now_us < max(self._quiet_until_us, self._next_batch_us)
         if most <= 0 or is_quiet or state.off_us is not None:
             return []
-        lease_us = self._shared.pace.lease_us
-        claimed = await outbox.claim(
-            tx, self.target, limit=most, now_us=now_us, lease_us=lease_us, in_order=self._is_ours
-        )
-        batching = self._adapter.batching
+        lease_us, batching = self._shared.pace.lease_us, self._adapter.batching
+        how = {"limit": most, "now_us": now_us, "lease_us": lease_us}
+        claimed = await outbox.claim(tx, self.target, **how, in_order=self._is_ours)
         if claimed and batching is not None and not (batching.in_order and len(claimed) == batching.most):
             self._next_batch_us = now_us + batching.every_us
         return claimed
@@ -412,9 +410,8 @@ class Courier:
             self.problem = state.last_error if state.failing_us is not None else None
 
     def _observe(self, one: _Ended, result: str) -> None:
-        is_taken = one.settled.state is adapters.State.DONE
-        age_us = one.at_us + one.took_us - one.delivery.event.created_us
-        self._shared.observe(self.target, result, max(0, age_us) / SECOND_US if is_taken else None)
+        age = max(0, one.at_us + one.took_us - one.delivery.event.created_us) / SECOND_US
+        self._shared.observe(self.target, result, age if one.settled.state is adapters.State.DONE else None)
 
 
 async def _whole(work: Coroutine[Any, Any, object]) -> None:
@@ -500,14 +497,15 @@ class Post:
         self._shared = shared
         self._keep_us = keep_days * DAY_US
         self._next_prune_us = 0
-        self._lines: dict[str, Line] = {}
+        self.lines: dict[str, Line] = {}
+        """In force, by target."""
         self._changed = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.couriers: dict[str, Courier] = {}
 
     def use(self, lines: Mapping[str, Line]) -> None:
         """These targets are in force; the couriers of others stop."""
-        self._lines = dict(lines)
+        self.lines = dict(lines)
         self._changed.set()
 
     def wake(self) -> None:
@@ -545,13 +543,13 @@ class Post:
 
     async def _fit(self) -> None:
         for target, courier in list(self.couriers.items()):
-            if self._lines.get(target) != courier.line:
+            if self.lines.get(target) != courier.line:
                 task = self._tasks.pop(target)
                 del self.couriers[target]
                 await courier.close()
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        for target, line in self._lines.items():
+        for target, line in self.lines.items():
             if target not in self.couriers:
                 courier = Courier(self._shared, target, line)
                 self.couriers[target] = courier
@@ -566,7 +564,7 @@ class Post:
         try:
             async with self._shared.database.begin() as tx:
                 off = {one.target for one in (await targets.states(tx)).values() if one.off_us is not None}
-                known = {*self._shared.targets, *self._lines}
+                known = {*self._shared.targets, *self.lines}
                 buried = await outbox.bury(tx, before_us=before_us, known=known, off=off, now_us=now_us)
                 await outbox.prune(tx, before_us=before_us)
                 await targets.prune(tx, before_us=now_us - FACTS_US)

@@ -36,8 +36,8 @@ class Box:
         self.got.append(envelope)
         return "250 OK"
 
-    def message(self) -> EmailMessage:
-        content = self.got[-1].content
+    def message(self, which: int = -1) -> EmailMessage:
+        content = self.got[which].content
         assert isinstance(content, bytes)
         parsed = message_from_bytes(content, policy=policy.default)
         assert isinstance(parsed, EmailMessage)
@@ -50,8 +50,8 @@ def knows(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -
 
 
 @asynccontextmanager
-async def running(box: Box, **options: Any) -> AsyncIterator[int]:
-    port = ports.free_port()
+async def running(box: Box, port: int = 0, **options: Any) -> AsyncIterator[int]:
+    port = port or ports.free_port()
     controller = Controller(box, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
