@@ -521,6 +521,9 @@ class Alerts(Section):
     mail_to: Annotated[tuple[MailAddress, ...], BeforeValidator(listed)] = Field(
         (), description="Addresses that get a mail for each alarm; `[]` for none. Needs `mail.host`."
     )
+    tickets_mail_to: Annotated[tuple[MailAddress, ...], BeforeValidator(listed)] = Field(
+        (), description="Addresses that get reminders and escalations of missed calls; `[]` for none."
+    )
     quiet_hours: Annotated[str, AfterValidator(_quiet)] = Field(
         "",
         description='From when to when, by the first site\'s clock, warnings wait: `"22:00-07:00"`; "" for never. '
@@ -549,6 +552,12 @@ class Alerts(Section):
     )
     no_calls_minutes: Annotated[int, Field(strict=True, ge=0, le=10_080)] = Field(
         0, description="Minutes of business hours without any call after which an alarm is raised; 0: never."
+    )
+    fault_calls: Annotated[int, Field(strict=True, ge=0)] = Field(
+        1, description="Callers lost to faults of the system that raise an alarm (N7); 0: never."
+    )
+    fault_minutes: Annotated[int, Field(strict=True, ge=1, le=1_440)] = Field(
+        15, description="Minutes over which they are counted."
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.config import settings, settingsections
 from gateway.core import book, receivers
 from gateway.core.outgoing import adapters, integration
-from gateway.senders import catalogue, jsonlines, mail, mqtt, webhook
+from gateway.senders import catalogue, jsonlines, mail, mqtt, ticketmail, webhook
 from gateway.services import posting
 
 
@@ -33,9 +33,13 @@ def password(reference: str) -> str:
 
 def subscriptions(chosen: settings.Settings) -> receivers.Subscriptions:
     """With what the settings name; the routing book's come with `Outgoing.use`."""
-    fixed = {jsonlines.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {}
+    fixed: dict[str, tuple[str, ...]] = (
+        {jsonlines.TARGET: receivers.ALL} if chosen.events.jsonl_path is not None else {}
+    )
     if mails(chosen):
         fixed[mail.TARGET] = mail.WANTS
+    if mails_tickets(chosen):
+        fixed[ticketmail.TARGET] = ticketmail.WANTS
     return receivers.Subscriptions(fixed)
 
 
@@ -47,6 +51,8 @@ def mails(chosen: settings.Settings) -> bool:
 def fixed_lines(chosen: settings.Settings) -> dict[str, posting.Line]:
     """The targets that the settings name, whatever the routing book says."""
     found = {mail.TARGET: mail_line(chosen)} if mails(chosen) else {}
+    if mails_tickets(chosen):
+        found[ticketmail.TARGET] = ticket_line(chosen)
     if (line := file_line(chosen.events)) is not None:
         found[jsonlines.TARGET] = line
     return found
@@ -63,14 +69,32 @@ def file_line(said: settingsections.Events) -> posting.Line | None:
     )
 
 
+def mails_tickets(chosen: settings.Settings) -> bool:
+    """Whether reminders and escalations of tickets go out by mail."""
+    return bool(chosen.alerts.tickets_mail_to and chosen.mail.host)
+
+
+def ticket_line(chosen: settings.Settings) -> posting.Line:
+    """The target of their mails."""
+    server = _server(chosen, chosen.alerts.tickets_mail_to)
+
+    def made() -> mail.Mail:
+        secret = chosen.mail.password.get_secret_value
+        return mail.Mail(server, secret, target=ticketmail.TARGET, wants=ticketmail.WANTS, letter=ticketmail.letter)
+
+    return posting.Line(server, made, per_second=1)
+
+
 def mail_line(chosen: settings.Settings) -> posting.Line:
     """The target of mails."""
+    server = _server(chosen, chosen.alerts.mail_to)
+    return posting.Line(server, lambda: mail.Mail(server, chosen.mail.password.get_secret_value), per_second=1)
+
+
+def _server(chosen: settings.Settings, to: tuple[str, ...]) -> mail.Server:
     said = chosen.mail
     ca_file = str(said.ca_file) if said.ca_file is not None else None
-    server = mail.Server(
-        said.host, said.port, said.security, said.sender, chosen.alerts.mail_to, said.username, ca_file
-    )
-    return posting.Line(server, lambda: mail.Mail(server, said.password.get_secret_value), per_second=1)
+    return mail.Server(said.host, said.port, said.security, said.sender, to, said.username, ca_file)
 
 
 def wanted(routing_book: book.Book) -> dict[str, tuple[str, ...]]:

@@ -1,5 +1,5 @@
-"""Alarms by e-mail. One mail for an event, to all addresses; its `Message-ID` is made of the event's id, so that a mail
-program shows one that came twice as one."""
+"""Alarms, and reminders of tickets, by e-mail. One mail for an event, to all addresses; its `Message-ID` is made of the
+event's id, so that a mail program shows one that came twice as one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ TARGET = "mail:alerts"
 WANTS = ("system.alert",)
 SECONDS = 30.0
 
+Letter = Callable[[adapters.Handed], tuple[str, list[str]]]
+"""Subject and lines of an event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -33,20 +36,29 @@ class Server:
 
 
 class Mail:
-    """Alarms by mail, as an adapter."""
+    """Events by mail, as an adapter; alarms unless told otherwise."""
 
-    target = TARGET
-    wants = frozenset(WANTS)
     needs_visitor = False
     batching: adapters.Batching | None = None
 
-    def __init__(self, server: Server, password: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        password: Callable[[], str],
+        *,
+        target: str = TARGET,
+        wants: Sequence[str] = WANTS,
+        letter: Letter | None = None,
+    ) -> None:
+        self.target = target
+        self.wants = frozenset(wants)
         self._server = server
         self._password = password
+        self._letter = letter or _alarm
 
     async def deliver(self, event: adapters.Handed, attempt: adapters.Attempt) -> adapters.Settled:
         """Sends one mail."""
-        message = _message(self._server, event)
+        message = _message(self._server, event, self._letter)
         request = message.as_string()
         if attempt.dry_run:
             return adapters.Settled(adapters.State.SKIPPED, "nothing was sent", request=request)
@@ -83,19 +95,25 @@ class Mail:
         return said
 
 
-def _message(server: Server, event: adapters.Handed) -> EmailMessage:
-    data = event.data
-    state = data.get("state") or "raised"
+def _message(server: Server, event: adapters.Handed, letter: Letter) -> EmailMessage:
+    said, lines = letter(event)
     message = EmailMessage()
     # A header must stay one line, whatever a message quotes.
-    subject = " ".join(f"[Dialmark] {data.get('message', '')}".split())[:150]
+    subject = " ".join(f"[Dialmark] {said}".split())[:150]
     message["Subject"] = "".join(character for character in subject if character.isprintable())
     message["From"] = server.sender
     message["To"] = ", ".join(server.to)
     message["Date"] = format_datetime(datetime.fromtimestamp(event.at_us / 1_000_000, UTC))
     message["Message-ID"] = f"<{event.event_id}@dialmark>"
     message["Auto-Submitted"] = "auto-generated"
-    lines = [
+    message.set_content("\n".join(lines) + "\n")
+    return message
+
+
+def _alarm(event: adapters.Handed) -> tuple[str, list[str]]:
+    data = event.data
+    state = data.get("state") or "raised"
+    return str(data.get("message", "")), [
         str(data.get("message", "")),
         "",
         f"State:    {state}",
@@ -107,8 +125,6 @@ def _message(server: Server, event: adapters.Handed) -> EmailMessage:
         *([f"Call:     {data['call_id']}"] if data.get("call_id") else []),
         f"Event:    {event.event_id}",
     ]
-    message.set_content("\n".join(lines) + "\n")
-    return message
 
 
 def _described(error: Exception) -> str:

@@ -70,7 +70,7 @@ async def die_inside(url: str, _: str) -> None:
     """Reminds of the first ticket, and does not commit."""
     database = await store.Database.open(url)
     async with database.begin() as tx:
-        (number, *_) = await stored.due(tx, LATER)
+        number, *_rest = await stored.due(tx, LATER)
         ticket = await stored.take_due(tx, number, LATER)
         assert ticket is not None
         await ticketkeeping.keep(tx, tickets.tick(ticket, LATER), targets=TARGETS, now_us=LATER)
