@@ -120,7 +120,7 @@ def test_several_currencies_must_be_chosen_from(operator: Operator) -> None:
     assert "EUR, RUB" in operator("report", "sources", *SPAN, code=1).err
     (row,) = operator("report", "sources", *SPAN, "--currency", "eur", "--format", "json").json
     assert (row["won"], row["currency"]) == ("100.00", "EUR")
-    operator("report", "sources", *SPAN, "--currency", "XXX", code=2)
+    operator("report", "sources", *SPAN, "--currency", "QQQ", code=2)
     operator("report", "sources", "--from", "2026-09-30", "--to", "2026-09-01", code=2)
     assert "No calls" in operator("report", "sources", "--from", "2025-01-01", "--to", "2025-01-02").err
 

@@ -144,3 +144,34 @@ def test_an_address_that_may_not_be_reached(host: str) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     (found,) = errors(f'[[webhook]]\nkey = "a"\nsecret = "env:X"\nurl = "{url}"\n')
     assert found.startswith("webhook.a.url: ")
+
+
+INBOUND = """
+[[inbound]]
+key = "sales-crm"
+secret = "file:/etc/dialmark/sales-crm.secret"
+
+[[inbound]]
+key = "old"
+secret = "env:OLD"
+enabled = false
+"""
+
+
+def test_who_may_tell_us_is_read_and_described() -> None:
+    """`[[inbound]]`: messages of a CRM about deals (R14)."""
+    made = routingfile.parse(files.SMALL + INBOUND, 1)
+    assert made.receivers.inbound == {
+        "sales-crm": receivers.Inbound("sales-crm", "file:/etc/dialmark/sales-crm.secret"),
+        "old": receivers.Inbound("old", "env:OLD", enabled=False),
+    }
+    assert made.receivers.everyone() == []
+    described = routingfile.difference(routingfile.parse(files.SMALL, 1), made)
+    assert [line for line in described if "inbound" in line] == ["+ inbound source sales-crm", "+ inbound source old"]
+
+
+def test_a_secret_itself_is_refused() -> None:
+    text = '[[inbound]]\nkey = "crm"\nsecret = "whsec_AAAA"\nurl = "x"\n[[inbound]]\nkey = "other"\n'
+    said = errors(text)
+    assert [one.partition(":")[0] for one in said] == ["inbound.crm.secret", "inbound.crm.url", "inbound.other.secret"]
+    assert "whsec_AAAA" not in "".join(said)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gateway import store
-from gateway.core import deals
+from gateway.core import deals, events
 from gateway.core.outgoing import crm
-from gateway.services import dealing
+from gateway.services import dealing, filing
 from gateway.store import calls, forgetting, joined, outbox, restated, results, targets
 from tests.store import examples
 from tests.web import material
@@ -279,3 +279,74 @@ def test_money_needs_its_currency_and_loses_it_with_the_value() -> None:
     assert known.after({"value_e4": None}).currency is None
     with pytest.raises(ValueError, match="currency"):
         deals.NOTHING.after({"value_e4": 10_000})
+
+
+# -- beside the tracker -----------------------------------------------------------------------------------------------
+
+
+def closing(found: calls.CallRow) -> filing.Filed:
+    """The call as the tracker files it when it is over."""
+    event_id = events.event_id(found.call_id, events.EventType.COMPLETED, found.revision)
+    made = outbox.Event(
+        event_id, "call.completed", 1, f'{{"id":"{event_id}","type":"call.completed",'
+        f'"timestamp":"2026-09-21T14:00:00.000Z","data":{found.record}}}', found.call_id, found.revision
+    )  # fmt: skip
+    return filing.Filed(found, json.loads(found.record), (made,))
+
+
+async def test_a_call_that_closes_tells_what_was_said_while_it_was_up(database: store.Database) -> None:
+    await file(database, replace(row(1), state="open", ended_us=None))
+    await say(database, of(1, qualified=True))
+    async with database.begin() as tx:
+        await calls.save(tx, [row(1)])
+        await outbox.add(tx, await filing.told(tx, [closing(row(1))]), [CRM])
+    (event,) = await told(database)
+    assert (event["data"]["result"]["qualified"], event["data"]["revision"]) == (True, 2)
+    async with database.read() as connection:
+        ((_, kept),) = await outbox.after(connection, 0)
+    assert kept.revision == 2
+
+
+async def test_nothing_is_lost_when_both_write_at_once(database: store.Database) -> None:
+    """Whoever comes second sees what the first wrote: either the closing tells the result, or an update does."""
+    await file(database, replace(row(1), state="open", ended_us=None))
+    async with database.begin() as tx:
+        await calls.save(tx, [row(1)])
+        saying = asyncio.create_task(say(database, of(1, qualified=True)))
+        done, _ = await asyncio.wait({saying}, timeout=0.3)
+        assert not done, "it waits for the call"
+        await outbox.add(tx, await filing.told(tx, [closing(row(1))]), [CRM])
+    await saying
+    first, second = await told(database)
+    assert (first["type"], first["data"]["result"], first["data"]["revision"]) == ("call.completed", None, 1)
+    assert (second["type"], second["data"]["revision"]) == ("call.updated", 2)
+    assert second["data"]["result"]["qualified"] is True
+    assert second["data"]["state"] == "closed"
+
+
+async def test_who_files_waits_for_who_says(database: store.Database) -> None:
+    await file(database, replace(row(1), state="open", ended_us=None))
+    stored = results.changed(None, deals.Result(qualified=True), at_us=1, by="cli:anna", way="csv")
+
+    async def close() -> None:
+        async with database.begin() as tx:
+            await calls.save(tx, [row(1)])
+            await outbox.add(tx, await filing.told(tx, [closing(row(1))]), [CRM])
+
+    async with database.begin() as tx:
+        held = await results.lock(tx, [examples.call_id(1)])
+        assert held[examples.call_id(1)].state == "open"
+        filing_task = asyncio.create_task(close())
+        done, _ = await asyncio.wait({filing_task}, timeout=0.3)
+        assert not done, "it waits for who holds the call"
+        await results.save(tx, {examples.call_id(1): stored}, [])
+    await filing_task
+    (event,) = await told(database)
+    assert event["data"]["result"]["qualified"] is True
+
+
+async def test_one_deal_never_comes_to_belong_to_two_calls(database: store.Database) -> None:
+    await file(database, *(row(number) for number in range(1, 7)))
+    tries = [say(database, of(number, deal_id="D-1", deal_state="won")) for number in range(1, 7)]
+    ended = await asyncio.gather(*tries, return_exceptions=True)
+    assert sorted(type(one).__name__ for one in ended) == ["Done", *["Refused"] * 5]

@@ -117,7 +117,7 @@ HOSTILE: list[bytes] = [
     b'{"value": 1e400, "currency": "RUB"}',
     b'{"value": "1' + b"0" * 30 + b'", "currency": "RUB"}',
     b'{"value": "-5", "currency": "RUB"}',
-    b'{"value": "5", "currency": "XXX"}',
+    b'{"value": "5", "currency": "QQQ"}',
     b'{"deal_id": ' + b"9" * 8_000 + b"}",
     b'{"deal_id": {"a": 1}}',
     b'{"deal_id": "\\u0000"}',
