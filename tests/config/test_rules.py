@@ -223,12 +223,13 @@ def test_errors_of_a_rating(said: str, place: str, message: str) -> None:
 
 
 def test_the_answer_has_room_for_the_prompts() -> None:
-    """A plan that asks for all that there is, both ways, is measured with it."""
+    """A plan with services that also asks for all that there is, of both, is measured with it."""
+    whispering = with_line(ROUTE, 'whisper = "{source}"')
     plain, asking = (
         limits.answer_bytes(made.routes["sales"], made, ())
         for made in (
-            routingfile.parse(SMALL, 1),
-            routingfile.parse(with_line(ROUTE, 'rating = { by = "both" }'), 1),
+            routingfile.parse(whispering, 1),
+            routingfile.parse(whispering.replace(ROUTE, ROUTE + '\nrating = { by = "both" }'), 1),
         )
     )
     assert asking - plain > 7 * 100
