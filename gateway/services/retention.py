@@ -2,7 +2,7 @@
 
     recordings   due ─▶ condemned (out of reach, can be restored) ─ grace ─▶ key shredded, file removed
     visits       deleted, with pages, clicks, ended leases and visitors who never came back
-    calls        due ─▶ the person leaves the record, what is counted stays
+    calls        due ─▶ the person leaves the record and its ticket, what is counted stays; so with requests on pages
     archive, audit, refused sound: removed
 
 Running twice, or breaking off in the middle, does no harm: each step takes what is due then.
@@ -18,7 +18,7 @@ from pathlib import Path
 from gateway import store
 from gateway.core import retention
 from gateway.pbx import journalfiles
-from gateway.store import audit, forgetting, leases, recordings, vault, visits
+from gateway.store import audit, forgetting, leases, recordings, ticketforgetting, vault, visits
 
 BATCH = 200
 
@@ -49,7 +49,7 @@ class Due:
     """One thing that is due. `action` is condemn, shred, forget, delete, or keep (due, but under legal hold)."""
 
     what: str
-    """recording | calls | visits | archive | audit"""
+    """recording | calls | tickets | visits | archive | audit"""
     name: str
     action: str
     why: str
@@ -82,6 +82,9 @@ async def preview(database: store.Database, policy: Policy, places: Places, now_
         if count := await forgetting.count_old_calls(connection, calls_before):
             why = f"older than {policy.calls_months} months; counts stay"
             found.append(Due("calls", f"{count} calls", "forget", why, count=count))
+        if count := await ticketforgetting.count_requests_before(connection, calls_before):
+            why = f"closed more than {policy.calls_months} months ago; counts stay"
+            found.append(Due("tickets", f"{count} requests for a call back", "forget", why, count=count))
         if count := await visits.count_old(connection, retention.months_before(now_us, policy.visits_months)):
             why = f"older than {policy.visits_months} months"
             found.append(Due("visits", f"{count} visits", "delete", why, count=count))
@@ -195,8 +198,10 @@ async def _forget_calls(database: store.Database, policy: Policy, now_us: int) -
         async with database.begin() as tx:
             rows = await forgetting.old_calls(tx, before_us, limit=BATCH)
             await forgetting.forget(tx, rows, None, why=forgetting.RETENTION, now_us=now_us)
-        forgotten += len(rows)
-        if not rows:
+            # Requests on pages belong to no call; those of calls leave with them.
+            asked = await ticketforgetting.requests_before(tx, before_us, now_us=now_us)
+        forgotten += len(rows) + asked
+        if not rows and not asked:
             return forgotten
 
 

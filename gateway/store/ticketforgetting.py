@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from gateway import store
 from gateway.core import erasure, ticketdocs, tickets
@@ -30,14 +30,23 @@ async def of_calls(tx: store.Transaction, call_ids: Sequence[str], pseudonym: st
         await _forget(tx, or_(_TICKETS.c.call_id.in_(chunk), _TICKETS.c.number.in_(tied)), pseudonym, now_us)
 
 
-async def requests_before(tx: store.Transaction, before_us: int, *, now_us: int) -> int:
-    """Tickets of requests on pages, which no call's age counts for: closed before then. Returns how many."""
-    old = (
+def _old_requests(before_us: int) -> tuple[ColumnElement[bool], ...]:
+    return (
         _TICKETS.c.kind == tickets.Kind.REQUEST.value,
         _TICKETS.c.closed_us < before_us,
         or_(_TICKETS.c.caller.is_not(None), _TICKETS.c.request != "{}"),
     )
-    found = (await tx.execute(select(_TICKETS.c.number).where(*old).limit(500))).scalars().all()
+
+
+async def count_requests_before(connection: store.Connection, before_us: int) -> int:
+    """How many `requests_before` would forget."""
+    return (await connection.execute(select(func.count()).where(*_old_requests(before_us)))).scalar_one()
+
+
+async def requests_before(tx: store.Transaction, before_us: int, *, now_us: int) -> int:
+    """Tickets of requests on pages, which no call's age counts for: closed before then. Returns how many."""
+    query = select(_TICKETS.c.number).where(*_old_requests(before_us)).limit(500)
+    found = (await tx.execute(query)).scalars().all()
     if found:
         await _forget(tx, _TICKETS.c.number.in_(found), None, now_us)
     return len(found)
