@@ -380,6 +380,7 @@ class Protocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         self.encoding = "utf-8"
 
     def data_received(self, data: bytes) -> None:
+        """Takes whole messages; what is not AMI ends the connection."""
         if self.lost.done():
             return
         self._text += self._decode(data)

@@ -47,7 +47,7 @@ FIELDS = {
     *("ended_at", "outcome", "missed", "cause", "ended_by", "route", "route_source", "plan_revision", "agi_status"),
     *("trunk", "wait_seconds", "ring_seconds", "talk_seconds", "hold_seconds", "experience", "caller", "tracking"),
     *("agent", "destination", "attempts", "recording_consent", "attribution", "sip_call_id", "linked_id", "unique_id"),
-    *("pauses", "rating", "scoring", "recordings", "receipts"),
+    *("pauses", "callback", "rating", "scoring", "recordings", "receipts"),
 }
 
 
