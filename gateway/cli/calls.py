@@ -83,6 +83,7 @@ Number = Annotated[str | None, typer.Option("--number", help="Tracking number ca
 Caller = Annotated[str | None, typer.Option("--caller", help="Caller's number.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="Key of the agent who answered.", metavar="KEY")]
 Model = Annotated[str | None, typer.Option("--model", help=f"Credit touches by {', '.join(MODELS)}.", metavar="NAME")]
+Score = Annotated[int | None, typer.Option("--min-score", help="At least so many points by the rules.", metavar="N")]
 Direction = Annotated[str | None, typer.Option("--direction", help="inbound or outbound.")]
 
 
@@ -97,6 +98,7 @@ def list_calls(
     caller: Caller = None,
     agent: Agent = None,
     direction: Direction = None,
+    min_score: Score = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
     after: Annotated[str | None, typer.Option("--after", help="Go on behind this call id.", metavar="ID")] = None,
     model: Model = None,
@@ -110,7 +112,7 @@ def list_calls(
         dialmark calls list --since today --missed
         dialmark calls list --source google-ads --since 7d --format csv > week.csv
     """
-    asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction)
+    asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction, min_score)
     context.run(_list(context.settings(config), asked, limit, after, form, _model(model)))
 
 
@@ -160,6 +162,7 @@ def export(
     caller: Caller = None,
     agent: Agent = None,
     direction: Direction = None,
+    min_score: Score = None,
     to: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. [default: stdout]")] = None,
     form: Annotated[output.Format, typer.Option("--format", help="json: one record per line; csv; table.")] = (
         output.Format.JSON
@@ -172,7 +175,7 @@ def export(
     Example:
         dialmark calls export --since 2026-11-01 --until 2026-12-01 -o november.jsonl
     """
-    asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction)
+    asked = _Asked(since, until, outcome, missed, source, number, caller, agent, direction, min_score)
     count = context.run(_export(context.settings(config), asked, to, form))
     if to is not None:
         output.note(f"{count} calls written to {to}.")
@@ -211,8 +214,9 @@ class _Asked:
         caller: str | None,
         agent: str | None,
         direction: str | None,
+        min_score: int | None,
     ) -> None:
-        self.since, self.until = since, until
+        self.since, self.until, self.min_score = since, until, min_score
         self.outcomes = frozenset(part for one in outcome or () for part in one.split(","))
         self.missed = missed
         self.source, self.agent = source, agent
@@ -242,6 +246,7 @@ class _Asked:
             did=self.number,
             caller=self.caller,
             agent=self.agent,
+            min_score=self.min_score,
         )
 
 

@@ -334,6 +334,7 @@ class Attributing:
             source=document["attribution"]["source"],
             campaign=document["attribution"]["campaign"],
             announced=row.announced | {kind.value},
+            score=(document.get("scoring") or {}).get("score"),
         )
         event_id = events.event_id(row.call_id, kind, row.revision + 1)
         body = {"id": event_id, "type": kind.value, "timestamp": records.timestamp(row.ended_us or row.last_row_us)}

@@ -176,6 +176,7 @@ def _row(
         talk_seconds=facts.talk_seconds,
         hold_seconds=facts.hold_seconds,
         calls_before=caller["calls_before"],
+        score=document["scoring"]["score"] if document["scoring"] is not None else None,
         sip_call_id=document["sip_call_id"],
         announced=announced,
         attempts=tuple(

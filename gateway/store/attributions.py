@@ -168,6 +168,8 @@ class Revised:
     source: str | None
     campaign: str | None
     announced: frozenset[str]
+    score: int | None = None
+    """By the rules, which may ask for the source."""
 
 
 async def revise(tx: store.Transaction, revised: Revised, *, now_us: int) -> bool:
@@ -183,6 +185,7 @@ async def revise(tx: store.Transaction, revised: Revised, *, now_us: int) -> boo
             content_hash=revised.content_hash,
             source=revised.source,
             campaign=revised.campaign,
+            score=revised.score,
             announced=" ".join(sorted(revised.announced)),
             updated_us=now_us,
         )

@@ -92,6 +92,8 @@ class CallRow:
     talk_seconds: float = 0.0
     hold_seconds: float = 0.0
     calls_before: int | None = None
+    score: int | None = None
+    """By the rules; None: there are none, or the call is up."""
     sip_call_id: str | None = None
     announced: frozenset[str] = frozenset()
     """Types of the events written for this call, e.g. {"call.started"}."""
@@ -127,6 +129,7 @@ class CallFilter:
     caller: str | None = None
     agent: str | None = None
     node: str | None = None
+    min_score: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +301,8 @@ def _matching(query: Select[*tuple[Any, ...]], filter: CallFilter) -> Select[*tu
         query = query.where(table.c.started_us >= filter.since_us)
     if filter.until_us is not None:
         query = query.where(table.c.started_us < filter.until_us)
+    if filter.min_score is not None:
+        query = query.where(table.c.score >= filter.min_score)
     if filter.outcomes is not None:
         # Of several outcomes the index is no use: SQLite, which has no statistics, would take it and sort millions.
         outcome = table.c.outcome if len(filter.outcomes) == 1 else table.c.outcome + ""

@@ -127,6 +127,7 @@ calls = Table(
     Column("talk_seconds", Double, nullable=False),
     Column("hold_seconds", Double, nullable=False),
     Column("calls_before", Integer),
+    Column("score", Integer, comment="by the rules; NULL: none, or the call is up"),
     Column("linked_id", PlainText, nullable=False),
     Column("unique_id", PlainText, nullable=False),
     Column("sip_call_id", PlainText, info=personal("made by the caller's phone, may hold its address")),

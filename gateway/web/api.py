@@ -259,6 +259,7 @@ def call_filter(query: schemas.CallsQuery, here: parts.AdminParts) -> calls.Call
         caller=query.caller,
         agent=query.agent,
         route=query.route,
+        min_score=query.min_score,
     )
     return replace(filter, direction=str(query.direction)) if query.direction is not None else filter
 

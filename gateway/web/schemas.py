@@ -449,6 +449,9 @@ class CallsQuery(routes.Query):
     caller: Number | None = Field(None, description="Caller's number, or extension of an outbound call")
     agent: Key | None = Field(None, description="Key of the agent who answered")
     route: Key | None = None
+    min_score: Annotated[int, Field(ge=-1000, le=1000)] | None = Field(
+        None, description="At least so many points by rules"
+    )
     after: Annotated[str, Field(max_length=120)] | None = Field(None, description="`next` of the page before")
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 50
 

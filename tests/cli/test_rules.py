@@ -92,6 +92,8 @@ def test_a_call_in_words_and_in_csv(ruled: Operator) -> None:
     assert any('"talked, =1+1"' in line for line in lines)
     found = ruled("calls", "list", "--format", "json").json
     record = next(one for one in found if one["scoring"] and one["scoring"]["score"] == 45)
+    good = ruled("calls", "list", "--min-score", "45", "--format", "json").json
+    assert good == [one for one in found if one["scoring"] and one["scoring"]["score"] >= 45]
     text = ruled("calls", "show", record["call_id"]).out
     assert "score       45, qualified yes  (talked +40, new +5)" in text
     assert "tags        talked, =1+1" in text

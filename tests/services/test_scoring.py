@@ -10,6 +10,7 @@ import pytest
 from gateway import store
 from gateway.config import routingfile
 from gateway.services import tracker
+from gateway.store import calls as stored_calls
 from tests import journals, served
 from tests.core.test_rating import after_the_call
 from tests.services.clinic import OVERFLOW, ROUTING, SECOND
@@ -146,3 +147,7 @@ async def test_a_source_that_is_found_late_scores_anew(database: store.Database,
     assert (record["revision"], record["attribution"]["source"]) == (2, "google-ads")
     assert named(record) == ["talked", "ads"]
     assert record["scoring"]["score"] == 40
+    for least, count in ((40, 1), (41, 0)):
+        async with database.read() as connection:
+            page = await stored_calls.list_calls(connection, stored_calls.CallFilter(min_score=least))
+        assert len(page.calls) == count

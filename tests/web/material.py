@@ -194,6 +194,7 @@ def row(document: dict[str, Any]) -> calls.CallRow:
         source=document["attribution"]["source"],
         campaign=document["attribution"]["campaign"],
         outcome=document["outcome"],
+        score=(document.get("scoring") or {}).get("score"),
         missed=document["missed"],
         agent=document["agent"],
         route="sales",

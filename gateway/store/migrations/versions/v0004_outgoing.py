@@ -12,6 +12,10 @@ down_revision = "0003"
 def upgrade() -> None:
     """Makes the tables."""
     op.add_column(
+        "calls",
+        sa.Column("score", sa.Integer(), nullable=True, comment="by the rules; NULL: none, or the call is up"),
+    )
+    op.add_column(
         "deliveries",
         sa.Column(
             "is_unsure",
