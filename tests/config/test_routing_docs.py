@@ -4,11 +4,22 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from gateway.core import book, pool, traffictables, webbook
+from gateway.core import book, pool, ticketrules, traffictables, webbook
 
 ROOT = Path(__file__).parents[2]
 PAGE = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("routing.md", "rules.md"))
-READERS = ("routes", "sections", "trunks", "destinations", "timetables", "routingfile", "handling", "webrules", "rules")
+READERS = (
+    "routes",
+    "sections",
+    "trunks",
+    "destinations",
+    "timetables",
+    "routingfile",
+    "handling",
+    "webrules",
+    "ticketsettings",
+    "rules",
+)
 GETTER = re.compile(
     r"\.(?:text|required_text|matching|whole|optional_whole|flag|choice|texts|references?|number|table|tables|take|groups)"
     r'\((?:table, |inner, )?"([a-z_]+)"'
@@ -31,6 +42,7 @@ def test_every_value_of_a_choice_is_documented() -> None:
         *(book.Strategy, book.AfterHours, book.BanAction, book.MissCause),
         *(book.RecordingMode, book.Acceptance, book.Unanswered),
         *(webbook.Asking, pool.FreezeMode),
+        *(ticketrules.Clock, ticketrules.Faults, ticketrules.By),
     )
     values = [member.value for kind in kinds for member in kind]
     values += [kind.value for kind in traffictables.Kind if kind is not traffictables.Kind.OWN]

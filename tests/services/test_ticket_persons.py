@@ -167,7 +167,7 @@ async def test_erasing_a_visitor_leaves_who_called(desk: TicketDesk, database: s
         "source": "radio",
         "visitor_id": "v-1",
         "click_ids": {"gclid": "g-1"},
-        "landing_page": "https://x/?q",
+        "landing_page": "https://clinic.example/?q",
     }
     async with database.begin() as tx:
         await ticketkeeping.add_new(
