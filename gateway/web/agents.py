@@ -15,7 +15,7 @@ from gateway.store import audit
 from gateway.web import auth, parts, problems, routes, schemas
 
 KEY = "{agent:[a-z0-9][a-z0-9-]{0,23}}"
-NUMBER = "{ticket:[1-9][0-9]{0,8}}"
+NUMBER = "{number:[1-9][0-9]{0,8}}"
 
 table = routes.Table()
 
@@ -89,7 +89,7 @@ async def click(request: web.Request) -> web.StreamResponse:
     """Every click is in the audit, carried out or not."""
     wish = await routes.parse_body(ClickWish, request)
     here = request.app[parts.PARTS]
-    number = int(request.match_info["ticket"])
+    number = int(request.match_info["number"])
     if here.click is None:
         raise problems.Problem("asterisk-unreachable", "This process begins no calls.")
     async with here.database.begin() as tx:

@@ -49,6 +49,7 @@ class Listener:
     limits: auth.Limits = field(default_factory=auth.Limits)
     hang_up: parts.HangUp | None = None
     mute_recording: parts.MuteRecording | None = None
+    click: parts.Click | None = None
     vault_parts: parts.VaultParts = field(default_factory=lambda: parts.VaultParts(Path("/nonexistent"), None))
     exports: tuple[Path, ...] = ()
     adapter_of: Callable[[str], adapters.Adapter | None] | None = None
@@ -102,6 +103,7 @@ class Listener:
                 trusted_proxies=self.trusted_proxies,
                 hang_up=self._hang_up,
                 mute_recording=self._mute_recording,
+                click=self.click,
                 vault=self.vault_parts,
                 exports=self.exports,
                 targets=self.targets,

@@ -263,6 +263,7 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
             "/api/v1/webhooks/{target}/retry", "/api/v1/webhooks/{target}/replay", "/api/v1/webhooks/{target}/enable",
             "/api/v1/events/v1", "/api/v1/events/v1/{type}",
             "/api/v1/calls/{call_id}/result", "/api/v1/calls/{call_id}/result/history", "/api/v1/deals",
+            "/api/v1/agents", "/api/v1/agents/{agent}/break", "/api/v1/tickets/{number}/call",
             "/api/v1/audiences", "/api/v1/audiences/{key}/try", "/api/v1/audiences/{key}/export",
             "/api/v1/inbound/{key}", "/api/v1/spend", "/api/v1/wages", "/api/v1/wages/hours",
     }  # fmt: skip
