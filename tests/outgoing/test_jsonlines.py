@@ -176,6 +176,25 @@ async def test_a_kill_after_the_write_repeats_nothing(house: House) -> None:
     assert await house.waiting() == 0
 
 
+class _KilledBeforeWriting(jsonlines.JsonLines):
+    async def deliver_many(self, events: Sequence[tuple[adapters.Handed, adapters.Attempt]]) -> Any:
+        await asyncio.Event().wait()
+
+
+async def test_what_follows_in_a_call_waits_for_what_a_killed_process_held(house: House) -> None:
+    """Other calls do not wait."""
+    await house.add(1, call_id="one-call")
+    killed = house.courier(_KilledBeforeWriting)
+    assert await killed.step() == 1
+    await killed._abandon()
+    await house.add(2, 3, call_id="one-call")
+    await house.add(4)
+    await house.deliver()
+    assert house.written() == ids(4)
+    await house.recover()
+    assert house.written() == ids(4, 1, 2, 3)
+
+
 async def test_a_kill_after_the_write_that_filled_the_file(house: House) -> None:
     """It is rotated before the rest is written; the lines of before are in the rotated one."""
     house.rotate_bytes = 2_000
