@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_BYTES = 16 * 1024 * 1024
-MAX_ROWS = 20_000
+MAX_ROWS = 5_000
+"""A file is one transaction, for which other writers wait: a second or two."""
 MAX_CELL = 8_000
 MAX_COLUMNS = 200
 CYRILLIC = frozenset({"ru", "uk", "be", "bg", "mk", "sr"})

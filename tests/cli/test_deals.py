@@ -133,7 +133,7 @@ HOSTILE = {
     b"call_id;\x1b[2J\n1;2\n": "there is no column",
     b"call_id" + b";call_id" * 500 + b"\n": "must name columns",
     codecs.BOM_UTF16_LE + b"abc": "not in utf-16",
-    b"call_id\n" + b"1\n" * (sheets.MAX_ROWS + 1): "more than 20000 rows",
+    b"call_id\n" + b"1\n" * (sheets.MAX_ROWS + 1): "more than 5000 rows",
     b"x" * (sheets.MAX_BYTES + 1): "larger than 16 MiB",
 }
 
