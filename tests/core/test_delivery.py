@@ -29,6 +29,12 @@ def test_the_schedule_of_standard_webhooks() -> None:
     assert step(State.FAILED, 10) == delivery.Step(Fate.DEAD)
 
 
+def test_jitter_parts_what_failed_together() -> None:
+    """Up to a fifth later, never earlier."""
+    waits = [step(State.FAILED, 2, random).at_us for random in (0.0, 0.5, 1.0)]
+    assert waits == [NOW + seconds * SECOND for seconds in (300, 330, 360)]
+
+
 @given(st.integers(1, 9), st.floats(0, 1), st.none() | st.integers(0, 2**62))
 def test_never_before_its_time_and_never_much_later(attempts: int, random: float, again_us: int | None) -> None:
     at_us = step(State.FAILED, attempts, random, again_us).at_us
@@ -49,7 +55,8 @@ def test_what_each_end_means() -> None:
     assert step(State.DONE).fate is step(State.SKIPPED).fate is Fate.DONE
     assert step(State.DEAD).fate is Fate.DEAD
     assert step(State.GONE) == delivery.Step(Fate.AGAIN, NOW, counts=False, switches_off=True)
-    assert step(State.WAITING, again_us=NOW + 7) == delivery.Step(Fate.AGAIN, NOW + 7, counts=False)
+    for waits in (State.WAITING, State.BLOCKED):
+        assert step(waits, 99, again_us=NOW + 7) == delivery.Step(Fate.AGAIN, NOW + 7, counts=False)
 
 
 PRIVATE = [

@@ -176,7 +176,7 @@ async def test_a_receiver_that_asks_for_patience_gets_it(database: store.Databas
             await house.add(event(2))
             house.now_us += 599 * SECOND
             await house.post.couriers[CRM].step()
-            assert len(there.got) == 1
+            assert (len(there.got), house.post.couriers[CRM].in_flight) == (1, 0)
             house.now_us += SECOND
             await house.until_attempts(3)
         assert sorted(there.taken) == sorted([event(1).event_id, event(2).event_id])
