@@ -67,6 +67,7 @@ def files_by_parts(draw: some.DrawFn) -> str:
         "reserve_by_cause.busy": steps,
         "reserve_by_cause.unreachable": steps,
         "ring_seconds": some.integers(3, 300).map(str),
+        "rating": some.sampled_from(['{ by = "agent" }', '{ by = "both", questions = ["goal"] }']),
         "longest_wait_seconds": some.integers(5, 900).map(str),
         "sticky_days": some.integers(0, 30).map(str),
         "concurrency_limit": some.integers(1, 99).map(str),

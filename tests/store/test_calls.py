@@ -44,6 +44,7 @@ async def test_a_call_comes_back_as_it_was_saved(database: store.Database) -> No
         ring_seconds=2.5,
         hold_seconds=0.125,
         calls_before=3,
+        score=70,
         sip_call_id="abc@host",
         attempts=(attempt(accepted=False, whisper_played=True), attempt(step=2, outcome=None, ended_us=None)),
     )
