@@ -130,7 +130,7 @@ async def look_up(database: store.Database, question: routing.Question, in_force
     from gateway.cli import moments
     from gateway.core import consent, numbers, routing
     from gateway.services import attributing
-    from gateway.store import calls
+    from gateway.store import agents, calls
 
     wanted = routing.look_ups(question.did, in_force)
     number = f"+{question.caller}" if question.caller else ""
@@ -153,12 +153,14 @@ async def look_up(database: store.Database, question: routing.Question, in_force
             idle = {key: moments.moment(one.ended_us) for key, one in seen.items() if one.ended_us is not None}
         if wanted.visitor:
             visitor = await attributing.visitor_of(connection, question, in_force)
+        away = await agents.on_break(connection)
     return routing.History(
         calls_before=before,
         last_agent=last.agent if last else None,
         last_agent_at=moments.moment(last.answered_us) if last else None,
         turns=turns,
         idle_since=idle,
+        on_break=away,
         caller_country=numbers.country_of(number) if number else None,
         caller_region=numbers.region_of(number, "en") if number else None,
         consent_region=consent.caller_region(number) if number else None,

@@ -106,7 +106,8 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         called=lend.called,
     )
 
-    calling_back = _calling_back(chosen, database, refusal, routes)
+    key = planfile.key_of(chosen.asterisk.generated_dir / planfile.FILE_NAME)
+    calling_back = _calling_back(chosen, database, key, refusal, routes)
 
     def in_force(routing_book: book.Book) -> None:
         books.use(routing_book)
@@ -122,7 +123,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
     follower = planner.Planner(
         database,
         parse=parse,
-        render=(lambda made: _generated_files(made, spoken.shelf, spool)) if "calls" in roles else _no_files,
+        render=(lambda made: _generated_files(made, spoken.shelf, spool, key)) if "calls" in roles else _no_files,
         folder=chosen.asterisk.generated_dir,
         in_force=in_force,
     )
@@ -300,13 +301,14 @@ def _answers(routes: router.Router, calling_back: callingback.CallingBack) -> ag
 
 
 def _calling_back(
-    chosen: settings.Settings, database: store.Database, refusal: router.Refusal, routes: router.Router
+    chosen: settings.Settings, database: store.Database, key: str, refusal: router.Refusal, routes: router.Router
 ) -> callingback.CallingBack:
     ours = chosen.callbacks
     ringer = ringing.Ringer(chosen.ami.host, chosen.ami.port, ours.username, ours.password)
     return callingback.CallingBack(
         database,
         rules=core_callingback.Rules(frozenset(ours.countries), ours.any_agent, ours.keyed_result),
+        key=key,
         now_us=_now_us,
         refusal=refusal,
         ring=ringer.ring if ours.click else None,
@@ -329,7 +331,7 @@ async def _start_web(node: Node, stack: AsyncExitStack, targets: receivers.Subsc
         trusted_proxies=[str(network) for network in chosen.web.trusted_proxies],
         limits=lambda: _limits(node.settings),
         hang_up=_hang_up(node.ami) if node.ami is not None else None,
-        click=node.calling_back.click if node.calling_back is not None else None,
+        click=node.calling_back.click if node.calling_back is not None and chosen.callbacks.click else None,
         mute_recording=_mute_recording(node.ami) if node.ami is not None else None,
         vault=parts.VaultParts(chosen.vault.dir, node.keys.ring),
         adapter_of=outgoing.adapters_of(chosen, lambda: node.books.current),
@@ -437,9 +439,9 @@ def _engine(chosen: settings.Settings) -> speech.Engine | None:
     return speech.find(said.engine, said.command, said.voice_by_language())
 
 
-def _generated_files(routing_book: book.Book, shelf: prompts.Shelf, spool: Path | None) -> Mapping[str, str]:
+def _generated_files(routing_book: book.Book, shelf: prompts.Shelf, spool: Path | None, key: str) -> Mapping[str, str]:
     return {
-        planfile.FILE_NAME: planfile.render(routing_book, shelf, spool),
+        planfile.FILE_NAME: planfile.render(routing_book, shelf, spool, key),
         trunkfile.CONTEXTS_FILE_NAME: trunkfile.render_contexts(routing_book),
         trunkfile.PJSIP_FILE_NAME: trunkfile.render_pjsip(routing_book, outgoing.password),
     }

@@ -80,7 +80,7 @@ GLOBALS = frozenset(
         "DM_OUT_CALLERID",
         "DM_SPOOL",
         "DM_MUSIC",
-        *("DM_DOWN", "DM_BREAK_ON", "DM_BREAK_OFF"),
+        *("DM_KEY", "DM_DOWN", "DM_BREAK_ON", "DM_BREAK_OFF"),
     }
 )
 

@@ -44,7 +44,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The arguments of the dialplan's question, each filtered there."""
+    """The arguments of the dialplan's question behind its key, each filtered there."""
 
     call_id: str
     ticket: str
@@ -54,13 +54,15 @@ class _Asked:
 
 
 class CallingBack:
-    """`refusal`: why nothing may be recorded now. `ring` None: clicks are off."""
+    """`refusal`: why nothing may be recorded now. `ring` None: clicks are off. `key` stands in the dialplan: FastAGI
+    knows nobody, and whom to call back is no business of a program that happens to run on the machine."""
 
     def __init__(
         self,
         database: store.Database,
         *,
         rules: callingback.Rules,
+        key: str,
         now_us: Callable[[], int],
         refusal: Callable[[], str | None] = lambda: None,
         ring: Ring | None = None,
@@ -69,6 +71,7 @@ class CallingBack:
     ) -> None:
         self._database = database
         self._rules = rules
+        self._key = key
         self._now_us = now_us
         self._refusal = refusal
         self._ring = ring
@@ -106,16 +109,16 @@ class CallingBack:
             self._breaks_changed(found)
 
     def answer(self, request: agi.AgiRequest) -> Awaitable[agi.Pairs | None] | agi.Pairs | None:
-        """The answer to `*28`, or to a click whose phone was answered. None: no book yet."""
+        """The answer to `*28`, or to a click whose phone was answered. None: no book yet, or not our dialplan."""
         routing_book = self._book
-        if routing_book is None or len(request.arguments) != 5:
+        if routing_book is None or len(request.arguments) != 6 or not self._is_ours(request):
             return None
-        return self._answer(_Asked(*request.arguments), routing_book)
+        return self._answer(_Asked(*request.arguments[1:]), routing_book)
 
     async def break_answer(self, request: agi.AgiRequest) -> agi.Pairs | None:
         """The answer to `*29`: how the switch stands. None: no book yet."""
         routing_book = self._book
-        if routing_book is None or len(request.arguments) != 3:
+        if routing_book is None or len(request.arguments) != 3 or not self._is_ours(request):
             return None
         _, phone, context = request.arguments
         agent = callingback.agent_of(phone, routing_book)
@@ -228,6 +231,9 @@ class CallingBack:
         if self._refusal() is None or plan.consent.mode is book.RecordingMode.OFF:
             return plan
         return callingback.unrecorded(plan)
+
+    def _is_ours(self, request: agi.AgiRequest) -> bool:
+        return secrets.compare_digest(request.arguments[0].encode(), self._key.encode())
 
     def _told(self, why: Refusal, language: str, phone: str, ticket: str) -> agi.Pairs:
         log.info("code refused", reason=why.value, phone=phone, ticket=ticket)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Table
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Table
 
 from gateway.store.schema import ROUTING_KEY, PlainText, metadata, personal
+from gateway.store.ticketschema import tickets
 
 agent_breaks = Table(
     "agent_breaks",
@@ -18,7 +19,13 @@ agent_breaks = Table(
 callback_claims = Table(
     "callback_claims",
     metadata,
-    Column("ticket", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "ticket",
+        BigInteger,
+        ForeignKey(tickets.c.number, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     Column("agent", PlainText, nullable=False, info=ROUTING_KEY),
     Column("until_us", BigInteger, nullable=False, comment="or while the call is open"),
     Column("call_id", PlainText, comment="NULL: the agent's phone is still ringing"),

@@ -30,5 +30,12 @@ async def press_back(request: web.Request) -> web.StreamResponse:
     return web.Response(status=303, headers={"Location": "/agents"})
 
 
+@table.post(f"/tickets/{agents.NUMBER}/call", scope=auth.Scope.CALLS_MAKE, is_page=True, summary="Call back")
+async def press_call(request: web.Request) -> web.StreamResponse:
+    form = await request.post()
+    number = await agents.call_back(request, str(form.get("agent", "")))
+    return web.Response(status=303, headers={"Location": f"/tickets/{number}"})
+
+
 def _local(at: str | None, here: parts.AdminParts) -> str:
     return datetime.fromisoformat(at).astimezone(here.zone).strftime("%d %b, %H:%M:%S") if at is not None else ""

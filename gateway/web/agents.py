@@ -86,23 +86,29 @@ async def set_break(request: web.Request) -> web.StreamResponse:
     slugs=("agent-not-found", "callback-refused", "asterisk-unreachable", "unavailable"),
 )
 async def click(request: web.Request) -> web.StreamResponse:
-    """Every click is in the audit, carried out or not."""
     wish = await routes.parse_body(ClickWish, request)
+    number = await call_back(request, wish.agent)
+    return routes.json_response({"ticket": number, "agent": wish.agent})
+
+
+async def call_back(request: web.Request, agent: str) -> int:
+    """Rings this agent's phone for the ticket in the address, and gives its number. Every click is in the audit,
+    carried out or not. Raises `problems.Problem`, StoreUnavailable."""
     here = request.app[parts.PARTS]
     number = int(request.match_info["number"])
     if here.click is None:
-        raise problems.Problem("asterisk-unreachable", "This process begins no calls.")
+        raise problems.Problem("asterisk-unreachable", "Clicks are off (callbacks.click), or another process has them.")
     async with here.database.begin() as tx:
-        await _write_down(tx, request, "callback.clicked", f"ticket:{number}", {"agent": wish.agent[:24]})
+        await _write_down(tx, request, "callback.clicked", f"ticket:{number}", {"agent": agent[:24]})
     try:
-        await here.click(number, wish.agent)
+        await here.click(number, agent)
     except callingback.Refused as refused:
         raise problems.Problem("callback-refused", f"reason: {refused.why.value}") from None
     except LookupError:
         raise problems.Problem("agent-not-found") from None
     except ConnectionError as error:
         raise problems.Problem("asterisk-unreachable", str(error)) from None
-    return routes.json_response({"ticket": number, "agent": wish.agent})
+    return number
 
 
 async def states(here: parts.AdminParts) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ async def _shown(
         "history": [ticketviews.entry_view(one, names, here.zone) for one in reversed(history)],
         "evidence": _evidence(ticket),
         "agents": _agents(here),
+        "may_click": here.click is not None and request[routes.PRINCIPAL].may(auth.Scope.CALLS_MAKE),
         "may_change": here.hands is not None and request[routes.PRINCIPAL].may(auth.Scope.TICKETS_MANAGE),
         "error": error,
     }

@@ -49,14 +49,14 @@ def test_lines_of_an_agent_on_break(fields: dict[str, Any], wanted: list[str]) -
 
 def test_the_sticky_agent_on_break() -> None:
     known = {"last_agent": "anna", "last_agent_at": books.WEDNESDAY_NOON}
-    sticky = {"forward": ("desk-3",), "reserve": (("desk-1",), ("desk-2",)), "sticky_days": 30}
+    sticky: dict[str, Any] = {"forward": ("desk-3",), "reserve": (("desk-1",), ("desk-2",)), "sticky_days": 30}
     assert steps(ANNA, known, **sticky) == ["f desk-3", "r desk-2"]
 
 
 def test_reserve_by_cause() -> None:
     """With nobody to forward to there is no cause: the plain list rings."""
     by_cause = {book.MissCause.BUSY: (("desk-1",), ("desk-3",)), book.MissCause.NO_ANSWER: (("mobile",),)}
-    fields = {"forward": ("desk-2",), "reserve": (("desk-3",),), "reserve_by_cause": by_cause}
+    fields: dict[str, Any] = {"forward": ("desk-2",), "reserve": (("desk-3",),), "reserve_by_cause": by_cause}
     assert steps(ANNA, **fields) == ["f desk-2", "r desk-3", "r mobile"]
     made = books.routing_book(books.route(**(fields | {"forward": ("desk-1",)})))
     plan = routing.decide(books.question(), made, routing.History(on_break=ANNA))

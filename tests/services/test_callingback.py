@@ -15,12 +15,14 @@ from gateway.pbx import agi
 from gateway.services import callingback as service
 from gateway.store import agents, calls
 from gateway.store import tickets as stored_tickets
+from tests.core import books
 from tests.core import test_callingback as examples
 from tests.services.outages import out_of_reach
 from tests.store import examples as stored_examples
 
 CALL_ID = "1b6b7f4e-0000-4000-8000-{:012}"
 SECOND = 1_000_000
+KEY = "5" * 32
 START = 1_795_337_000 * SECOND
 
 
@@ -37,6 +39,7 @@ class House:
         self.service = service.CallingBack(
             database,
             rules=fields.pop("rules", callingback.Rules()),
+            key=KEY,
             now_us=lambda: self.now_us,
             ring=self._ring,
             refusal=lambda: self.refusal,
@@ -61,7 +64,7 @@ class House:
     ) -> dict[str, str]:
         """The answer to the dialplan, as it asks after `*28`."""
         self.calls += 1
-        asked = agi.AgiRequest("callback", (CALL_ID.format(self.calls), str(ticket), phone, context, token))
+        asked = agi.AgiRequest("callback", (KEY, CALL_ID.format(self.calls), str(ticket), phone, context, token))
         return await told(self.service.answer(asked))
 
     async def clicked(self, ticket: int, agent: str = "anna") -> str:
@@ -100,7 +103,7 @@ async def test_an_agent_gets_the_customer(house: House) -> None:
 
 
 async def test_consent_travels_with_the_answer_unless_nothing_can_be_recorded(house: House) -> None:
-    house.service.use(examples.routing(examples.books.route(recording=book.RecordingMode.OPT_IN)))
+    house.service.use(examples.routing(books.route(recording=book.RecordingMode.OPT_IN)))
     number = await house.open()
     assert (await house.dials(number))["DM_CM"] == "opt_in"
     house.refusal = "the disk is full"
@@ -131,10 +134,21 @@ async def test_who_is_not_let_through(house: House, phone: str, context: str, to
     assert (await house.dials(number))["DM_CB"] == "go"
 
 
-@pytest.mark.parametrize("arguments", [(), ("x",), ("a", "1", "phone-anna", "from-phones"), ("a",) * 6])
+@pytest.mark.parametrize("arguments", [(), (KEY,), (KEY, "1", "phone-anna", "from-phones"), (KEY,) * 7])
 async def test_a_question_of_another_shape_is_not_answered(house: House, arguments: tuple[str, ...]) -> None:
     assert house.service.answer(agi.AgiRequest("callback", arguments)) is None
     assert await house.service.break_answer(agi.AgiRequest("break", arguments)) is None
+
+
+@pytest.mark.parametrize("key", ["", "x", KEY[:-1], KEY + "5", "ключ"])
+async def test_a_program_that_is_not_the_dialplan_learns_nothing(house: House, key: str) -> None:
+    """FastAGI knows nobody: who happens to run on the machine must not learn numbers of customers, or hold tickets."""
+    number = await house.open()
+    asked = (key, CALL_ID.format(9), str(number), "phone-anna", "from-phones", "")
+    assert house.service.answer(agi.AgiRequest("callback", asked)) is None
+    assert await house.service.break_answer(agi.AgiRequest("break", (key, "phone-anna", "from-phones"))) is None
+    async with house.database.read() as connection:
+        assert await agents.claim_of(connection, number) is None
 
 
 async def test_of_two_at_once_one_gets_the_customer(house: House) -> None:
@@ -231,7 +245,7 @@ async def test_a_click_that_is_refused(
 
 
 async def test_clicks_are_off(database: store.Database) -> None:
-    off = service.CallingBack(database, rules=callingback.Rules(), now_us=lambda: START)
+    off = service.CallingBack(database, rules=callingback.Rules(), key=KEY, now_us=lambda: START)
     off.use(examples.routing())
     with pytest.raises(ConnectionError, match="switched off"):
         await off.click(1, "anna")
@@ -241,7 +255,7 @@ async def test_clicks_are_off(database: store.Database) -> None:
 
 
 async def on_break(house: House, phone: str = "phone-anna", context: str = "from-phones") -> dict[str, str]:
-    return await told(await house.service.break_answer(agi.AgiRequest("break", ("x", phone, context))))
+    return await told(await house.service.break_answer(agi.AgiRequest("break", (KEY, phone, context))))
 
 
 async def test_how_the_switch_stands(house: House) -> None:

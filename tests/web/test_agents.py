@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,8 @@ from playwright.async_api import expect
 
 from gateway.core.callingback import Refusal
 from gateway.services import callingback
-from gateway.store import agents, audit
+from gateway.store import agents, audit, tickets
+from tests.core import test_callingback as examples
 from tests.web.browser import TOO_WIDE, Opened
 from tests.web.listener import Listener, bearer
 
@@ -113,3 +115,27 @@ async def test_the_page(idle: Listener, opened: Opened) -> None:
         idle.clock.pass_by(seconds=1)
         await anna.get_by_role("button", name="End the break").click()
         await expect(anna).to_contain_text("Takes calls")
+
+
+async def test_the_button_of_a_ticket(idle: Listener, opened: Opened) -> None:
+    """Only where clicks are on, and for who may."""
+    clicked: list[tuple[int, str]] = []
+
+    async def click(ticket: int, agent: str) -> None:
+        clicked.append((ticket, agent))
+
+    async with idle.database.begin() as tx:
+        made = await tickets.add(tx, replace(examples.ticket(), number=0, owner="boris"))
+    assert made is not None
+    async with idle.running(), opened(idle) as watched:
+        await watched.log_in()
+        await watched.page.goto(f"{idle.url}/tickets/{made.number}")
+        await expect(watched.page.get_by_text(f"*28{made.number}")).to_be_visible()
+        await expect(watched.page.get_by_role("button", name="Call back")).to_have_count(0)
+    idle.click = click
+    async with idle.running(), opened(idle) as watched:
+        await watched.log_in()
+        await watched.page.goto(f"{idle.url}/tickets/{made.number}")
+        await watched.page.get_by_role("button", name="Call back").click()
+        await expect(watched.page.get_by_role("button", name="Call back")).to_be_visible()
+    assert clicked == [(made.number, "boris")]

@@ -119,6 +119,9 @@ def _agents() -> None:
         sa.Column("until_us", sa.BigInteger(), nullable=False, comment="or while the call is open"),
         sa.Column("call_id", sa.Text(), nullable=True, comment="NULL: the agent's phone is still ringing"),
         sa.Column("token", sa.Text(), nullable=True, comment="of a click that was not answered yet; SHA-256"),
+        sa.ForeignKeyConstraint(
+            ["ticket"], ["tickets.number"], name=op.f("fk_callback_claims_ticket_tickets"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("ticket", name=op.f("pk_callback_claims")),
     )
 
@@ -203,6 +206,14 @@ def _make_tickets() -> None:
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_missed_causes")),
     )
     op.create_index("ix_missed_causes_at", "missed_causes", ["at_us", "cause"], unique=False)
+    op.create_table(
+        "tag_checks",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("page", sa.Text(), nullable=False, comment="site, case and address that were checked"),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number", "page", name=op.f("pk_tag_checks")),
+    )
     op.create_table(
         "ticket_history",
         sa.Column("entry", serial, nullable=False),
