@@ -79,6 +79,7 @@ async def _run(settings: Settings, wish: Wish, binary: str) -> _Found:
         cases, left_out = _cases(in_force.web, wish)
         async with _pass(database) as pass_id, chromium.running(binary, is_sandboxed=wish.is_sandboxed) as browser:
             rows = [_row(in_force.web, one) async for one in _checked(browser, in_force.web, cases, pass_id, wish)]
+        await _keep(database, rows)
     return _Found(rows, left_out)
 
 
@@ -96,6 +97,24 @@ async def _checked(
             yield await webpages.check(browser, web, case, pass_id, most_seconds=most, screenshot=picture)
     finally:
         progress.end()
+
+
+async def _keep(database: store.Database, rows: Sequence[dict[str, Any]]) -> None:
+    """Remembers which numbers stand on pages that are wrong: why callers of them gave up (R21)."""
+    from gateway.cli import moments
+    from gateway.store import tagchecks
+
+    pages: set[str] = set()
+    wrong: dict[tuple[str, str], str] = {}
+    for row in rows:
+        page = f"{row['site']} {row['case']} {row['place'] or ''} {row['url']}"
+        pages.add(page)
+        for finding in row["findings"]:
+            if finding["state"] == "error":
+                for number in row["shown"].values():
+                    wrong.setdefault((number, page), f"{row['url']}: {finding['problem']}")
+    async with database.begin() as tx:
+        await tagchecks.keep(tx, pages, wrong, now_us=moments.micros(context.now()))
 
 
 def _cases(web: webbook.WebBook, wish: Wish) -> tuple[list[webcases.Case], list[str]]:

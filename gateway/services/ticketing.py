@@ -20,6 +20,7 @@ from gateway import store
 from gateway.core import book, events, numbers, ticketcauses, ticketduty, ticketrules, tickets
 from gateway.services import filing, ticketkeeping, ticketresults
 from gateway.store import calls as stored_calls
+from gateway.store import tagchecks
 from gateway.store import tickets as stored
 
 SECOND_US = 1_000_000
@@ -241,7 +242,8 @@ async def _signs(tx: store.Transaction, call: _Call, in_force: book.Book | None)
     count, short = await stored.abandons(
         tx, call.row.did, started_us - ticketcauses.SPIKE_SECONDS * SECOND_US, started_us
     )
-    return ticketcauses.Signs(is_known, short, count)
+    wrong = await tagchecks.problem_of(tx, call.row.did, started_us)
+    return ticketcauses.Signs(is_known, short, count, wrong)
 
 
 def _person(row: stored_calls.CallRow) -> str:

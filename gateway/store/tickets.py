@@ -20,6 +20,7 @@ _FIELDS = tuple(one.name for one in fields(Ticket))
 _JSON = ("attribution", "evidence", "request")
 _COLUMNS = tuple(_TICKETS.c[name] for name in _FIELDS)
 PAGE = 100
+DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,9 @@ async def later_talk(connection: store.Connection, number: str, since_us: int) -
         and_(_RECORDS.c.caller == number, _RECORDS.c.direction == "inbound"),
         and_(_RECORDS.c.did == number, _RECORDS.c.direction == "outbound"),
     )
-    query = select(_RECORDS.c.call_id).where(theirs, _RECORDS.c.answered_us >= since_us).limit(1)
+    # A talk may have begun to ring before; the bound keeps the look-up short for who calls all the time.
+    lately = (_RECORDS.c.started_us >= since_us - DAY_US, _RECORDS.c.answered_us >= since_us)
+    query = select(_RECORDS.c.call_id).where(theirs, *lately).limit(1)
     return (await connection.execute(query)).first() is not None
 
 

@@ -93,6 +93,15 @@ missed_causes = Table(
     Index("ix_missed_causes_at", "at_us", "cause"),
 )
 
+tag_checks = Table(
+    "tag_checks",
+    metadata,
+    Column("number", PlainText, primary_key=True, info=impersonal("one of our numbers, as a page shows it")),
+    Column("page", PlainText, primary_key=True, comment="site, case and address that were checked"),
+    Column("at_us", BigInteger, nullable=False),
+    Column("problem", PlainText, nullable=False),
+)
+
 ticket_history = Table(
     "ticket_history",
     metadata,

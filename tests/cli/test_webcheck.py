@@ -58,7 +58,7 @@ def test_each_campaign_sees_its_number_and_no_number_is_lent(operator: Operator,
     assert (found["checked"], found["ok"], found["errors"], found["left_out"]) == (4, 4, 0, [])
     assert found["pages"][1]["url"].endswith("/?utm_source=google&utm_medium=cpc")
     assert (found["pages"][2]["referrer"], found["pages"][3]["place"]) == ("https://forum.example/", "Yekaterinburg")
-    assert counted(operator.folder, "visitors", "visits", "leases", "clicks", "web_checks") == [0] * 5
+    assert counted(operator.folder, "visitors", "visits", "leases", "clicks", "web_checks", "tag_checks") == [0] * 6
     drawn = sorted(pictures.iterdir())
     assert [one.read_bytes()[:4] for one in drawn] == [b"\x89PNG"] * 4
     assert drawn[1].name.startswith("002-clinic-source-google-ads-localhost")
@@ -100,6 +100,9 @@ def test_what_is_wrong_with_pages(operator: Operator, clinic: WebClinic) -> None
         "/empty": ["no_number"],
     }
     assert (found["errors"], found["warnings"]) == (9, 1)
+    # Kept as evidence for calls to the numbers that these pages show (R21).
+    (kept,) = counted(operator.folder, "tag_checks")
+    assert kept >= 9
     assert "“or 8 495 000-00-01 now”" in found["pages"][0]["findings"][0]["problem"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from gateway import store
 from gateway.core import book, outcomes, ticketrules, tickets
 from gateway.core.tickets import State
+from gateway.store import tagchecks
 from gateway.store import tickets as stored
 from tests.core import books
 from tests.services.ticketdesk import ANSWERED, CALLER, HOUR, MINUTE, MISSED, NOON, SECOND, TicketDesk, call, out
@@ -182,6 +183,32 @@ async def test_an_unknown_number_and_a_spike(desk: TicketDesk) -> None:
     causes = [(one.cause, one.evidence["why"]) for one in (await desk.all())[1:]]
     assert causes[:4] == [("caller_gave_up", "short_abandon")] * 4
     assert causes[4] == ("number", "short_abandon_spike")
+
+
+async def test_a_page_that_shows_the_number_wrongly(desk: TicketDesk) -> None:
+    """R21: what `verify --web` found is the evidence, for a week, and until the page is right."""
+    desk.book = ruled(short_abandons=True)
+    attempt = dataclasses.replace(MISSED.attempts[0], outcome=outcomes.AttemptOutcome.ABANDONED, ring_seconds=1.0)
+    short: dict[str, Any] = {"outcome": outcomes.Outcome.ABANDONED, "attempts": (attempt,)}
+    wrong = {(f"+{books.DID}", "clinic ad https://clinic.example/"): "the script is not there"}
+    async with desk.database.begin() as tx:
+        await tagchecks.keep(tx, ["clinic ad https://clinic.example/"], wrong, now_us=NOON - HOUR)
+    await desk.miss("79160000201", **short)
+    desk.now_us += 8 * 24 * HOUR
+    await desk.miss("79160000202", **short)
+    async with desk.database.begin() as tx:
+        await tagchecks.keep(tx, ["clinic ad https://clinic.example/"], wrong, now_us=desk.now_us - HOUR)
+    await desk.miss("79160000203", **short)
+    async with desk.database.begin() as tx:
+        await tagchecks.keep(tx, ["clinic ad https://clinic.example/"], {}, now_us=desk.now_us - HOUR)
+    await desk.miss("79160000204", **short)
+    found = [(one.evidence["why"], one.evidence.get("tag_check")) for one in await desk.all()]
+    assert found == [
+        ("tag_check", "the script is not there"),
+        ("short_abandon", None),
+        ("tag_check", "the script is not there"),
+        ("short_abandon", None),
+    ]
 
 
 async def test_our_own_fault_is_no_attempt(desk: TicketDesk) -> None:
