@@ -301,7 +301,7 @@ async def test_down_for_an_hour_while_500_calls_end_and_killed_three_times(
 
         async def pass_time(until: Callable[[int], bool]) -> None:
             nonlocal now_us
-            async with asyncio.timeout(100):
+            async with asyncio.timeout(300):
                 while not until(await waiting()):
                     now_us += 2 * MINUTE
                     posting_process.set_clock(daemon.clock, now_us)

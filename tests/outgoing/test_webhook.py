@@ -220,6 +220,17 @@ async def test_every_address_of_a_name_is_checked_and_the_checked_one_is_connect
             await Names(*found).resolve("crm.example.com", 443)
 
 
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_a_name_is_looked_up_for_each_connection(is_plain: bool) -> None:
+    """What was checked is never older than what is connected to; and no proxy of the environment stands between."""
+    made = outside.Outside()
+    session = made._session(is_plain=is_plain)
+    assert isinstance(session.connector, aiohttp.TCPConnector)
+    assert not session.connector.use_dns_cache
+    assert not session.trust_env
+    await made.close()
+
+
 async def test_plain_http_goes_to_allowed_networks_only() -> None:
     allow = (ip_network("10.0.0.0/8"),)
     settled = await send("http://192.0.2.7/", allow=allow)
