@@ -201,7 +201,8 @@ def moment_of(written: object, zone: tzinfo) -> datetime:
     text = written.strip() if isinstance(written, str) else ""
     if match := _DOTTED.fullmatch(text):
         day, month, year, clock = match.groups()
-        text = f"{year}-{int(month):02d}-{int(day):02d}T{(clock or '0:00').zfill(5)}"
+        hour, _, rest = (clock or "0:00").partition(":")
+        text = f"{year}-{int(month):02d}-{int(day):02d}T{int(hour):02d}:{rest}"
     try:
         found = datetime.fromisoformat(text)
         found = found if found.tzinfo is not None else found.replace(tzinfo=zone)
