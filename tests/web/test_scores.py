@@ -55,3 +55,16 @@ async def test_score_tags_and_rating_on_the_page(opened: Opened, listener: Liste
         await expect(facts).to_contain_text("60 qualified")
         await expect(facts).to_contain_text("long +60")
         await expect(facts.locator(".tag")).to_have_text(HOSTILE)
+
+
+async def test_a_record_of_before_has_a_page(opened: Opened, listener: Listener) -> None:
+    """Records that were stored without rating and scoring are shown as they are."""
+    record = material.record()
+    assert not {"rating", "scoring"} & set(record)
+    await listener.store_calls([record])
+    async with opened(listener) as watched:
+        await watched.log_in()
+        await watched.page.goto(f"{listener.url}/calls/{record['call_id']}")
+        facts = watched.page.locator(".facts")
+        await expect(facts).to_contain_text(record["call_id"])
+        await expect(facts).not_to_contain_text("Score")
