@@ -331,7 +331,7 @@ def tick(ticket: Ticket, now_us: int) -> Change:
     """What time alone does: reminds, escalates, closes what was tried. Nothing is due: the same ticket, no news."""
     if not ticket.is_open or ticket.timer_us is None or now_us < ticket.timer_us:
         return Change(ticket)
-    if now_us >= ticket.deadline_us and ticket.state is not State.OVERDUE:
+    if now_us >= ticket.deadline_us:
         moved = _moved(ticket, Input.TIME_UP)
         if moved.state is State.CLOSED:
             return _told(_closed(moved, now_us, Result.NOT_REACHED), News(What.CLOSED, now_us))
