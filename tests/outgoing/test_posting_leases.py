@@ -63,6 +63,29 @@ async def test_what_another_process_took_over_is_let_go(database: store.Database
             assert await targets.last(connection) == []
 
 
+async def test_a_stop_waits_for_what_is_on_its_way(database: store.Database) -> None:
+    """It is settled, takes nothing new, and leaves no lease behind."""
+    may_answer = asyncio.Event()
+    async with receiver.running(orders=[receiver.held(may_answer)]) as there:
+        house = House(database, there.url)
+        there.now_us = house.clock
+        task = asyncio.create_task(house.post.run())
+        await house.add(event(1))
+        await there.until(lambda: len(there.got) == 1)
+        courier = house.post.couriers[CRM]
+        stopping = asyncio.create_task(house.post.close())
+        await house.add(event(2))
+        await courier.step()
+        may_answer.set()
+        await stopping
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert there.taken == [event(1).event_id]
+    async with database.read() as connection:
+        assert await outbox.standings(connection) == {CRM: outbox.Standing(1, event(2).created_us, 0)}
+        assert await outbox.next_due(connection, CRM) == event(2).created_us
+
+
 async def test_a_courier_that_dies_leaves_only_a_lease(database: store.Database) -> None:
     """Nothing is handed on before the lease is over, and then as an attempt that may have arrived."""
     never = asyncio.Event()

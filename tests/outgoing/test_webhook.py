@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 import standardwebhooks
-from aiohttp import abc
+from aiohttp import abc, web
 from yarl import URL
 
 from gateway.core import receivers
@@ -153,9 +154,23 @@ async def test_an_endless_answer_is_cut() -> None:
 
 
 def _huge() -> object:
-    from aiohttp import web
-
     return web.Response(status=200, text="x" * 5_000_000)
+
+
+async def test_an_answer_that_never_ends_is_not_waited_for() -> None:
+    """What is kept of it is enough: the receiver has the event."""
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"x" * 10_000)
+        return response
+
+    async with receiver.running(orders=[endless]) as there:
+        settled = await send(there.url, timeout=20)
+        assert (settled.state, settled.status) == (State.DONE, 200)
 
 
 # -- where it may go -------------------------------------------------------------------------------------------------
