@@ -12,9 +12,7 @@ MOST_ATTEMPTS = 10
 MOST_HOURS = 24 * 14
 
 
-def read(
-    table: tables.Table, agents: Collection[str], hours: Collection[str], *, has_hours: bool
-) -> ticketrules.Rules:
+def read(table: tables.Table, agents: Collection[str], hours: Collection[str], *, has_hours: bool) -> ticketrules.Rules:
     """The rules in `table`'s sub-table `tickets`. `hours`: keys of the timetables; `has_hours`: the route has its
     own."""
     inner = table.table("tickets")
