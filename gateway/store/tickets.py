@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import Row, Select, and_, case, func, or_, select, update
 
 from gateway import store
 from gateway.core import ticketcauses, tickets
@@ -62,11 +62,6 @@ async def _one(connection: store.Connection, query: Select[*tuple[Any, ...]], *,
 async def by_number(connection: store.Connection, number: int, *, alone: bool = False) -> Ticket | None:
     """A ticket by its running number. `alone`: until the end of the transaction nobody else changes it."""
     return await _one(connection, select(*_COLUMNS).where(_TICKETS.c.number == number), alone=alone)
-
-
-async def by_id(connection: store.Connection, ticket_id: str) -> Ticket | None:
-    """A ticket by its UUID."""
-    return await _one(connection, select(*_COLUMNS).where(_TICKETS.c.ticket_id == ticket_id), alone=False)
 
 
 async def open_of(connection: store.Connection, caller: str, *, alone: bool = False) -> Ticket | None:
@@ -255,9 +250,3 @@ async def forget_texts(tx: store.Transaction, number: int) -> None:
     """Empties what people wrote into the history."""
     is_note = _HISTORY.c.what != What.ASSIGNED.value
     await tx.execute(update(_HISTORY).where(_HISTORY.c.ticket == number, is_note).values(text=None))
-
-
-async def remove(tx: store.Transaction, numbers: Collection[int]) -> None:
-    """Deletes tickets with all that belongs to them."""
-    for chunk in statements.chunks(sorted(numbers)):
-        await tx.execute(delete(_TICKETS).where(_TICKETS.c.number.in_(chunk)))
