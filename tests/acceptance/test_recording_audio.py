@@ -146,8 +146,9 @@ async def test_goes_on_over_a_hold(stage: Stage) -> None:
     heard = await caller.headset.until(lambda heard: [v.seconds > 1.2 for v in heard.voice(AGENT_HZ)] == [True, True])
     away, back = heard.voice(AGENT_HZ)
     [talk] = await sound.recorded(stage, await end_of(caller))
-    # MP3 puts a tenth of a second of silence in front, and about as much behind.
-    assert [one.seconds for one in talk.left.voice(CALLER_HZ)] == [pytest.approx(talk.left.seconds - 0.2, abs=0.2)]
+    # All that the caller said: how long the recording is says less, since on a busy machine a voice begins late.
+    [said] = zip(caller.headset.deeds("speaks"), caller.headset.deeds("ended"), strict=True)
+    assert [one.seconds for one in talk.left.voice(CALLER_HZ)] == [pytest.approx(said[1].at - said[0].at, abs=0.1)]
     before, after = talk.right.voice(AGENT_HZ)
     assert after.start - before.end == pytest.approx(back.start - away.end, abs=0.2)
     assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
