@@ -111,13 +111,22 @@ class Headset:
                 processes.real_time(processes.guarded(arguments), 2),
                 stdin=subprocess.PIPE, stdout=errors, stderr=errors, pass_fds=[wire.fileno()],
             )  # fmt: skip
-        # One that is still starting when its call is answered speaks too late.
-        processes.wait_until(lambda: bool(self.deeds("ready")), 10, f"a voice, see {folder}")
 
     @property
     def sdp(self) -> dict[str, str]:
         """Tokens of a scenario's SDP, its port among them."""
         return {"AUDIO_PORT": str(self.media.port), **self.voice.sdp}
+
+    @property
+    def is_ready(self) -> bool:
+        """One that is still starting when its call is answered speaks too late."""
+        return bool(self.deeds("ready"))
+
+    async def until_ready(self, seconds: float = 10.0) -> None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not self.is_ready:  # noqa: ASYNC110  another process writes it
+                await asyncio.sleep(0.01)
 
     # -- said by a test ------------------------------------------------------------------------------------------
 
