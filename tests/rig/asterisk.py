@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig import ports, processes
+from tests.rig import ports, processes, standstills
 from tests.rig.ports import Address
 from tests.rig.tones import RING_HZ
 
@@ -143,6 +143,8 @@ class AsteriskNode:
         if self._process is not None:
             raise RuntimeError("already running")
         self._start_watcher()
+        if self._is_real_time:
+            standstills.watch()
         with (self.folder / "console.log").open("ab") as console:
             argv = processes.unprivileged([*self._command, "-f", "-q"])
             self._process = subprocess.Popen(
