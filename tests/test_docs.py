@@ -20,6 +20,7 @@ import pytest
 from gateway.config import routingfile
 from gateway.core import book, events
 from gateway.pbx import trunkfile
+from tests import filesystems
 from tests.conftest import NodeFactory
 from tests.rig import Address, AsteriskNode, Behaviour, Daemon, Rig, processes
 from tests.rig.asterisk import ROOT
@@ -106,8 +107,8 @@ def commands(page: Path, prompt: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def spool() -> Iterator[Path]:
-    """A folder for sound on a filesystem of its own, as the pages ask for; every Linux has this one."""
-    folder = Path(tempfile.mkdtemp(prefix="dialmark-", dir="/dev/shm"))
+    """A folder for sound on a filesystem of its own, as the pages ask for."""
+    folder = Path(tempfile.mkdtemp(prefix="dialmark-", dir=filesystems.another()))
     if os.geteuid() == 0:
         os.chown(folder, processes.UNPRIVILEGED_ID, processes.UNPRIVILEGED_ID)
     folder.chmod(0o2770)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from gateway.cli import simulating
     from gateway.config.settings import Settings
     from gateway.core import book, webbook
-    from gateway.core.pool import Freeze, Slot, Terms
+    from gateway.core.pool import Freeze, Terms
     from gateway.core.poolmath import Outlook
+    from gateway.services import poolwatch
 
 app = typer.Typer(help="Number pools.", no_args_is_help=True)
 
@@ -140,54 +142,39 @@ def simulate(
 
 async def _list(settings: Settings, site: str | None) -> list[dict[str, Any]]:
     from gateway.cli import moments
-    from gateway.store import leases, overflows
+    from gateway.services import poolwatch
 
     now_us = moments.micros(context.now())
     async with context.database(settings) as database:
         in_force = await _book(settings, database)
         _known(site, in_force.sites, "--site")
         zone = await context.site_zone(database)
-        rows = []
         async with database.read() as connection:
-            shown = await overflows.counts(connection, now_us - DAY_US, now_us)
-            alarms = await overflows.last_alarms_us(connection)
-            for one in in_force.web.pools.values():
-                if site not in (None, one.site):
-                    continue
-                terms = await _terms(connection, in_force.web, one.site, one.freeze, now_us)
-                rows.append(
-                    {
-                        "pool": one.key,
-                        "site": one.site,
-                        "route": one.route,
-                        **_standing(await leases.slots(connection, one.key), one, now_us),
-                        "freeze": one.freeze.mode.value,
-                        "freeze_seconds": round(terms.freeze_seconds),
-                        "freeze_soft": terms.soft,
-                        "freeze_text": _freeze_text(one.freeze, terms),
-                        "overflow": one.overflow,
-                        "overflow_visits_24h": shown.get(one.key, 0),
-                        "exhausted_at": moments.rfc3339(alarms.get(one.key)),
-                        "exhausted": moments.shown(alarms.get(one.key), zone),
-                    }
-                )
-    return rows
+            standing = await poolwatch.standing(connection, in_force.web, now_us)
+    return [_stands(one, zone) for one in standing if site in (None, one.pool.site)]
 
 
-def _standing(slots: list[Slot], one: webbook.NumberPool, now_us: int) -> dict[str, int]:
-    """Of the numbers in the book; those that the daemon has not taken up yet are free."""
-    from gateway.core import pool
+def _stands(one: poolwatch.PoolStands, zone: tzinfo) -> dict[str, Any]:
+    from gateway.cli import moments
 
-    own = set(one.numbers)
-    known = [slot for slot in slots if slot.number in own]
-    stands = pool.exhausted(known, now_us)
     return {
-        "numbers": len(own),
-        "free": len(own) - stands.held,
-        "lent": stands.living,
-        "frozen": stands.frozen,
-        "called": stands.called,
-        "calls_up": sum(slot.call_until_us >= pool.ALWAYS_US for slot in known),
+        "pool": one.pool.key,
+        "site": one.pool.site,
+        "route": one.pool.route,
+        "numbers": one.now.size,
+        "free": one.free,
+        "lent": one.now.living,
+        "frozen": one.now.frozen,
+        "called": one.now.called,
+        "calls_up": one.calls_up,
+        "freeze": one.pool.freeze.mode.value,
+        "freeze_seconds": round(one.terms.freeze_seconds),
+        "freeze_soft": one.terms.soft,
+        "freeze_text": _freeze_text(one.pool.freeze, one.terms),
+        "overflow": one.pool.overflow,
+        "overflow_visits_24h": one.overflow_visits,
+        "exhausted_at": moments.rfc3339(one.exhausted_us),
+        "exhausted": moments.shown(one.exhausted_us, zone),
     }
 
 

@@ -10,6 +10,8 @@ from gateway.core import displayrules, pool, traffictables
 
 MAX_POOL = 10_000
 BEAT_SECONDS = 30
+LIVING_BEATS = 2.5
+"""A visitor is there until so many signs of life in a row are missing."""
 WINDOW_DAYS = 30
 
 
@@ -78,6 +80,12 @@ class WebBook:
     def pools_of(self, site: str) -> list[NumberPool]:
         """The site's pools."""
         return [one for one in self.pools.values() if one.site == site]
+
+    def terms(self, one: NumberPool, mean_stay_seconds: float | None) -> pool.Terms:
+        """What a pool goes by; `mean_stay_seconds` as in `pool.terms`."""
+        site = self.sites.get(one.site)
+        beat_seconds = site.beat_seconds if site is not None else BEAT_SECONDS
+        return pool.terms(one.freeze, mean_stay_seconds, LIVING_BEATS * beat_seconds)
 
 
 def findings(book: WebBook) -> list[displayrules.Finding]:

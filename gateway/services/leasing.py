@@ -45,7 +45,6 @@ STAY_DAYS = 28
 ALARM_SECONDS = 3_600.0
 LEAK_SECONDS = 3_600.0
 RETRY_SECONDS = 1.0
-LIVING_BEATS = 2.5
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -522,10 +521,7 @@ class Leasing:
                 for site in {one.site for one in web.pools.values()}:
                     since_us = now_us - STAY_DAYS * DAY_US
                     stays[site] = await visits.mean_stay_seconds(connection, site, since_us, now_us)
-        return {
-            key: pool.terms(one.freeze, stays[one.site], LIVING_BEATS * _beat_seconds(web, one.site))
-            for key, one in web.pools.items()
-        }
+        return {key: web.terms(one, stays[one.site]) for key, one in web.pools.items()}
 
     async def _learn_laws(self, web: webbook.WebBook, now_us: int) -> None:
         for key, one in web.pools.items():
@@ -591,8 +587,3 @@ def _show(
 
 def _shown(target: str, shown: displayrules.Shown) -> Show:
     return Show(target, shown.reason, shown.number, None, shown.rule)
-
-
-def _beat_seconds(web: webbook.WebBook, site: str) -> float:
-    found = web.sites.get(site)
-    return float(found.beat_seconds if found is not None else webbook.BEAT_SECONDS)

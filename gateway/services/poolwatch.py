@@ -3,7 +3,7 @@ how often there was none, how many would do, and numbers that seem to be printed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway import store
 from gateway.core import leaks, poolmath, webbook
@@ -13,7 +13,6 @@ from gateway.store import attributions, leases, overflows, poolalarms, visits
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 STAY_DAYS = 28
-LIVING_BEATS = 2.5
 MAX_NUMBERS = 200
 """Of one pool, that are named one by one; counts are of all."""
 
@@ -37,7 +36,10 @@ class PoolStands:
 
     pool: webbook.NumberPool
     now: rules.Exhausted
-    freeze_seconds: float
+    """Of the numbers in the book; those that the daemon has not taken up yet are free."""
+    calls_up: int
+    """Calls to its numbers just now."""
+    terms: rules.Terms
     mean_stay_seconds: float | None
     numbers: tuple[NumberStands, ...]
     overflow_visits: int
@@ -72,20 +74,20 @@ async def _pool(
     told: poolalarms.Alarms,
     short: int,
 ) -> PoolStands:
-    slots = await leases.slots(connection, one.key)
+    own = set(one.numbers)
+    slots = [slot for slot in await leases.slots(connection, one.key) if slot.number in own]
     stay = await visits.mean_stay_seconds(connection, one.site, now_us - STAY_DAYS * DAY_US, now_us)
-    site = web.sites.get(one.site)
-    beat_seconds = site.beat_seconds if site is not None else webbook.BEAT_SECONDS
-    terms = rules.terms(one.freeze, stay, LIVING_BEATS * beat_seconds)
+    terms = web.terms(one, stay)
     calls = await attributions.number_calls(connection, one.key, now_us - leaks.WATCH_DAYS * DAY_US, now_us)
     busiest = await overflows.busiest_hour(connection, one.key, now_us - DAY_US, now_us)
-    now = rules.exhausted(slots, now_us)
+    now = replace(rules.exhausted(slots, now_us), size=len(own))
     leaked = leaks.found(one.numbers, calls, now_us)
     numbers = [_number(slot, now_us, len(calls.get(slot.number, ()))) for slot in slots]
     return PoolStands(
         pool=one,
         now=now,
-        freeze_seconds=terms.freeze_seconds,
+        calls_up=sum(slot.call_until_us >= rules.ALWAYS_US for slot in slots),
+        terms=terms,
         mean_stay_seconds=stay,
         numbers=tuple(numbers[:MAX_NUMBERS]),
         overflow_visits=short,

@@ -56,9 +56,3 @@ async def busiest_hour(connection: store.Connection, pool: str, since_us: int, u
 async def prune(tx: store.Transaction, before_us: int) -> None:
     """Forgets the counts of hours before a time."""
     await tx.execute(delete(_OVERFLOWS).where(_OVERFLOWS.c.hour_us < before_us))
-
-
-async def last_alarms_us(connection: store.Connection) -> dict[str, int]:
-    """When it was last said that a pool is exhausted, by pool; without those of which it never was."""
-    query = select(_STATES.c.pool, _STATES.c.exhausted_us).where(_STATES.c.exhausted_us.is_not(None))
-    return {row.pool: row.exhausted_us for row in await connection.execute(query)}

@@ -100,7 +100,7 @@ def facts(one: poolwatch.PoolStands) -> dict[str, Any]:
         "frozen": one.now.frozen,
         "called": one.now.called,
         "overflow": one.pool.overflow,
-        "freeze_seconds": round(one.freeze_seconds, 1),
+        "freeze_seconds": round(one.terms.freeze_seconds, 1),
         "freeze_soft": one.pool.freeze.soft,
         "mean_stay_seconds": None if one.mean_stay_seconds is None else round(one.mean_stay_seconds, 1),
         "overflow_visits_24h": one.overflow_visits,

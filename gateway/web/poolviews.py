@@ -101,7 +101,7 @@ def pool_view(one: poolwatch.PoolStands, now_us: int, zone: tzinfo) -> PoolView:
         busiest=one.busiest_hour_visits,
         would_do=one.would_do,
         is_short=one.would_do is not None and one.would_do > one.now.size,
-        freeze=soundviews.length(one.freeze_seconds),
+        freeze=soundviews.length(one.terms.freeze_seconds),
         stay=soundviews.length(one.mean_stay_seconds),
         exhausted=_moment(one.exhausted_us, now_us, zone),
         leaked=tuple(_leak(leak, now_us, zone) for leak in one.leaked),

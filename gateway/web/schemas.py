@@ -138,11 +138,9 @@ class Candidate(Document):
     seconds_since_seen: float
 
 
-class Attribution(Document):
-    """Where the call came from, how that is known, and how surely (0 to 1)."""
+class Origin(Document):
+    """The ad that led to a call or a visit."""
 
-    method: str
-    confidence: float
     source: str | None
     source_name: str | None
     parent_source: str | None
@@ -155,30 +153,25 @@ class Attribution(Document):
     content: str | None
     landing_page: str | None
     referrer: str | None
+
+
+class Attribution(Origin):
+    """Where the call came from, how that is known, and how surely (0 to 1)."""
+
+    method: str
+    confidence: float
     click_ids: dict[str, str] | None
     visitor_id: str | None
     lease_id: str | None
     candidates: list[Candidate]
 
 
-class CreditPart(Document):
+class CreditPart(Origin):
     """A touch that a call is credited to: its share (all sum to 1), when it was, and where it came from. `at` null: no
     touch is known, this is what the record says."""
 
     credit: float
     at: datetime | None
-    source: str | None
-    source_name: str | None
-    parent_source: str | None
-    campaign_type: str | None
-    cost_line: str | None
-    channel: str | None
-    medium: str | None
-    campaign: str | None
-    term: str | None
-    content: str | None
-    landing_page: str | None
-    referrer: str | None
 
 
 class Credit(Document):

@@ -139,7 +139,7 @@ def tell(call: Call, record: Record | None, sound: Sequence[Sound], wrong: Seque
         talk = f", talk {record['talk_seconds']:.1f}" if record["talk_seconds"] else ""
         parts = [way_of(record), f"wait {record['wait_seconds']:.1f}{talk} s"]
         if record["experience"]["prompt_seconds"]:
-            parts.append(f"message {record['experience']['prompt_seconds']:.1f} s")
+            parts.append(f"prompts {record['experience']['prompt_seconds']:.1f} s")
         if record["route_source"] != "agi":
             parts.append("default plan")
         say(styled("2", f"    {' · '.join(parts)}"))

@@ -24,7 +24,7 @@ from tests import audio
 from tests.acceptance import stages
 from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
-from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, Daemon, Track, voice_of
+from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, Caller, Daemon, Track, standstills, voice_of
 from tests.rig.processes import wait_until
 
 LANGUAGE = "ru"
@@ -149,6 +149,11 @@ def exported(daemon: Daemon, recording_id: str) -> bytes:
     out = daemon.state / f"{recording_id}.mp3"
     daemon.run("recordings", "export", recording_id, "--out", str(out), "--force")
     return out.read_bytes()
+
+
+def lost_ms(caller: Caller) -> float:
+    """For which the machine stood still during the talk: by so much a recording of it may be wrong."""
+    return standstills.lost_ms(caller.headset.answered_at(), caller.headset.heard().end)
 
 
 def told(track: Track) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance import sound
 from tests.acceptance.stages import Site, Stage, seconds_of
 from tests.conftest import NodeFactory
-from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Callee, Hold, Rig, Voice, tones, voice_of
+from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Callee, Hold, Rig, Voice, standstills, tones, voice_of
 from tests.rig.processes import wait_until
 from tests.rig.sipua import Caller
 
@@ -89,8 +89,9 @@ async def test_the_talk_and_nothing_else(stage: Stage) -> None:
     assert sound.told(phone.headset.heard())[-3:] == ["hint", "agent_told", "caller"]
     assert sound.told(talk.left) == ["caller"]
     assert sound.told(talk.right) == ["agent"]
-    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
-    assert max(tones.unevenness(talk.left, CALLER_HZ), tones.unevenness(talk.right, AGENT_HZ)) < 50
+    tolerance_ms = 50 + sound.lost_ms(caller)
+    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < tolerance_ms
+    assert max(tones.unevenness(talk.left, CALLER_HZ), tones.unevenness(talk.right, AGENT_HZ)) < tolerance_ms
     assert abs(talk.left.seconds - talk.record["talk_seconds"]) < 0.5
 
 
@@ -102,7 +103,7 @@ async def test_the_caller_never_waits_in_silence(stage: Stage) -> None:
     heard = caller.headset.heard()
     ringing, talking = heard.first(tones.RING_HZ), heard.first(AGENT_HZ)
     assert ringing is not None and talking is not None
-    assert heard.longest_silence(ringing, talking) < 400
+    assert heard.longest_silence(ringing, talking) < 400 + standstills.lost_ms(ringing, talking)
     whispered = phone.headset.heard().stretches(sound.PROMPTS["hint"])
     assert any(ringing < one.start and one.end < talking and one.seconds > 0.9 for one in whispered)
     caller.hang_up()
@@ -119,7 +120,7 @@ async def test_after_consent_in_either_codec(stage: Stage, codec: str) -> None:
     [talk] = await sound.recorded(stage, await end_of(caller))
     assert (sound.told(talk.left), sound.told(talk.right)) == (["caller"], ["agent"])
     assert talk.left.share(*voice_of(CALLER_HZ)) > 0.9
-    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
+    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50 + sound.lost_ms(caller)
 
 
 async def test_refused_is_not_recorded(stage: Stage) -> None:
@@ -146,11 +147,15 @@ async def test_goes_on_over_a_hold(stage: Stage) -> None:
     heard = await caller.headset.until(lambda heard: [v.seconds > 1.2 for v in heard.voice(AGENT_HZ)] == [True, True])
     away, back = heard.voice(AGENT_HZ)
     [talk] = await sound.recorded(stage, await end_of(caller))
-    # MP3 puts a tenth of a second of silence in front, and about as much behind.
-    assert [one.seconds for one in talk.left.voice(CALLER_HZ)] == [pytest.approx(talk.left.seconds - 0.2, abs=0.2)]
+    # All that the caller said: how long the recording is says less, since on a busy machine a voice begins late.
+    tolerance = 0.1 + sound.lost_ms(caller) / 1000
+    [said] = zip(caller.headset.deeds("speaks"), caller.headset.deeds("ended"), strict=True)
+    assert [one.seconds for one in talk.left.voice(CALLER_HZ)] == [
+        pytest.approx(said[1].at - said[0].at, abs=tolerance)
+    ]
     before, after = talk.right.voice(AGENT_HZ)
-    assert after.start - before.end == pytest.approx(back.start - away.end, abs=0.2)
-    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
+    assert after.start - before.end == pytest.approx(back.start - away.end, abs=tolerance)
+    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50 + sound.lost_ms(caller)
 
 
 @pytest.mark.parametrize("is_up", [True, False], ids=["daemon up", "daemon down"])
@@ -178,12 +183,12 @@ async def test_paused_by_the_agents_key(stage: Stage, is_up: bool) -> None:
     wanted = seconds_of(pause["to"]) - seconds_of(pause["from"])
     [left] = talk.left.silences(least=1.0)
     [right] = talk.right.silences(least=1.0)
-    assert left.seconds == pytest.approx(wanted, abs=0.1)
+    assert left.seconds == pytest.approx(wanted, abs=0.1 + sound.lost_ms(caller) / 1000)
     # On the agent's side the keys are silence too: the tone stops while one is pressed.
     assert left.start - 0.6 < right.start <= left.start + 0.05
     assert left.end - 0.05 <= right.end < left.end + 0.6
-    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
-    assert tones.unevenness(talk.left, CALLER_HZ) < 100
+    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50 + sound.lost_ms(caller)
+    assert tones.unevenness(talk.left, CALLER_HZ) < 100 + sound.lost_ms(caller)
     assert caller.headset.keys_heard() == 0
 
 

@@ -104,7 +104,7 @@ async def test_a_pause_by_api_is_silence_of_its_length(stage: Stage) -> None:
     [left], [right] = talk.left.silences(least=1.0), talk.right.silences(least=1.0)
     assert left.seconds == pytest.approx(length, abs=0.25)
     assert right.seconds == pytest.approx(left.seconds, abs=0.05)
-    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50
+    assert tones.misalignment(talk.left, CALLER_HZ, talk.right, AGENT_HZ) < 50 + sound.lost_ms(caller)
     assert len(caller.headset.heard().voice(AGENT_HZ)) == 1
     audited = stage.daemon.query("SELECT actor, action FROM audit WHERE subject = ? ORDER BY seq", f"call:{call_id}")
     assert [tuple(row) for row in audited] == [

@@ -17,11 +17,12 @@ from gateway.cli import context, host_checks, recording_checks, recording_setup
 from gateway.cli.findings import State
 from gateway.core import prompts
 from gateway.store import keyring, recordings
+from tests import filesystems
 from tests.cli.conftest import ROUTING, Operator
 
 RECORDING = ROUTING.replace('forward = ["desk"]', 'forward = ["desk"]\nrecording = "opt_in"\nlanguage = "ru"')
-# A filesystem of its own on every Linux, as the spool should have.
-OTHER_FILESYSTEM = Path("/dev/shm")
+# As the spool should have.
+OTHER_FILESYSTEM = filesystems.another()
 SOMEBODY = 64_002
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig import ports, processes
+from tests.rig import ports, processes, standstills
 from tests.rig.ports import Address
 from tests.rig.tones import RING_HZ
 
@@ -85,7 +85,7 @@ class AsteriskNode:
         dialplan: text by file name in place of ``dialplans/``; must hold ``extensions.conf``.
         pjsip_site: text appended to ``pjsip_site.conf`` after the phones.
         system_name: first part of every UNIQUEID.
-        realtime: it goes before all other work of the machine, as `asterisk -p` does, where we are root; for tests that
+        realtime: it goes before all other work of the machine, as `asterisk -p` does, where we may; for tests that
             measure sound while others run.
         steady_ring: what a waiting caller hears rings without the cadence's pauses, so that any silence is a gap.
     """
@@ -125,7 +125,7 @@ class AsteriskNode:
         self._files = dict(files or {})
         self._dialplan = dict(dialplan) if dialplan is not None else None
         self._pjsip_site = pjsip_site
-        self._realtime = ["chrt", "--rr", "1"] if realtime and os.geteuid() == 0 else []
+        self._is_real_time = realtime
         self._steady_ring = steady_ring
         self._has_own_recordings = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -143,9 +143,12 @@ class AsteriskNode:
         if self._process is not None:
             raise RuntimeError("already running")
         self._start_watcher()
+        if self._is_real_time:
+            standstills.watch()
         with (self.folder / "console.log").open("ab") as console:
+            argv = processes.unprivileged([*self._command, "-f", "-q"])
             self._process = subprocess.Popen(
-                [*self._realtime, *processes.unprivileged([*self._command, "-f", "-q"])],
+                processes.real_time(argv, 1) if self._is_real_time else argv,
                 cwd=self.folder,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.run), "TZ": "UTC"},
                 umask=0o027,

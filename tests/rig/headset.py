@@ -15,15 +15,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import socket
 import subprocess
 import sys
 import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.rig import ports, processes, tones
 from tests.rig.ports import Address
@@ -32,8 +35,10 @@ from tests.rig.voicebox import EVENT_TYPE, HEARD, PAYLOAD_TYPES
 
 PROGRAM = Path(__file__).with_name("voicebox.py")
 JITTER_SECONDS = 0.06
-"""A packet so late still joins the one before, as in any phone; later than that there was silence."""
-GAP_SECONDS = 0.1
+"""Packets so late still join the one before, as in any phone; later than that there was silence."""
+AHEAD_PACKETS = 25
+"""Half a second: packets that come late together, because the machine stood still, are known by those behind them."""
+GAP_SECONDS = 0.3
 """So late a packet may be without a wait beginning anew: what was heard is measured afterwards."""
 LOOK_BACK_SECONDS = GAP_SECONDS + 0.1
 """More than a window, so that nothing is missed between two looks."""
@@ -73,7 +78,7 @@ class Deed:
     at: float
     """Seconds since the epoch."""
     what: str
-    """``answered``, ``ended``, ``pressed``, ``unreachable``."""
+    """``ready``, ``answered``, ``speaks``, ``ended``, ``pressed``, ``unreachable``."""
     text: str
     """The key."""
 
@@ -93,8 +98,7 @@ class Headset:
         self._deeds = folder / "voice.jsonl"
         self._taking = threading.Lock()
         self._taken = 0
-        self._playing: array[int] = array("h")
-        self._start = 0.0
+        self._playout = Playout()
         self._keys_heard = 0
         wire, self.media = _bound(host)
         arguments = [sys.executable, "-I", "-S", str(PROGRAM), "--wire", str(wire.fileno()), "--folder", str(folder)]
@@ -103,7 +107,8 @@ class Headset:
         arguments += [part for key in voice.keys for part in ("--key", f"{key.digits}@{key.after_ms / 1000}")]
         with wire, (folder / "voice.log").open("ab") as errors:
             self._process = subprocess.Popen(
-                processes.guarded(arguments),
+                # A phone is a machine of its own: a test that keeps all cores busy must not make it stutter.
+                processes.real_time(processes.guarded(arguments), 2),
                 stdin=subprocess.PIPE, stdout=errors, stderr=errors, pass_fds=[wire.fileno()],
             )  # fmt: skip
 
@@ -111,6 +116,17 @@ class Headset:
     def sdp(self) -> dict[str, str]:
         """Tokens of a scenario's SDP, its port among them."""
         return {"AUDIO_PORT": str(self.media.port), **self.voice.sdp}
+
+    @property
+    def is_ready(self) -> bool:
+        """One that is still starting when its call is answered speaks too late."""
+        return bool(self.deeds("ready"))
+
+    async def until_ready(self, seconds: float = 10.0) -> None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not self.is_ready:  # noqa: ASYNC110  another process writes it
+                await asyncio.sleep(0.01)
 
     # -- said by a test ------------------------------------------------------------------------------------------
 
@@ -175,7 +191,7 @@ class Headset:
         """
         with self._taking:
             self._take()
-            return Track(self._playing[:], self._start)
+            return self._playout.track()
 
     def latest(self, seconds: float) -> Track:
         """The end of it: about as much as was heard in so many seconds up to the last packet."""
@@ -244,22 +260,69 @@ class Headset:
             data = file.read()
             place = 0
             while place + HEARD.size <= len(data):
-                at, payload_type, _, _, _, length = HEARD.unpack_from(data, place)
+                at, payload_type, _, _, stamp, length = HEARD.unpack_from(data, place)
                 if place + HEARD.size + length > len(data):
                     break
                 place += HEARD.size + length
-                self._play(at, payload_type, data[place - length : place])
+                self._keys_heard += payload_type == EVENT_TYPE
+                if payload_type in _CODECS:
+                    samples = tones.linear(data[place - length : place], _CODECS[payload_type])
+                    self._playout.take(Packet(at, stamp, samples))
             self._taken += place
 
-    def _play(self, at: float, payload_type: int, payload: bytes) -> None:
-        self._keys_heard += payload_type == EVENT_TYPE
-        if payload_type not in _CODECS:
-            return
-        self._start = self._start or at
-        gap = at - self._start - len(self._playing) / tones.RATE
+
+class Packet(NamedTuple):
+    at: float
+    """When it arrived, seconds since the epoch."""
+    stamp: int
+    """RFC 3550 timestamp, in samples."""
+    samples: array[int]
+
+
+class Playout:
+    """Packets laid on the clock as a phone's adaptive jitter buffer does, which knows what comes behind.
+
+    Packets whose timestamps go on without a gap were said without a gap. They are as late as the least late of them
+    within :data:`AHEAD_PACKETS`: what a machine that stood still delivers in one heap is no silence.
+    """
+
+    def __init__(self) -> None:
+        self._played: array[int] = array("h")
+        self._start: float | None = None
+        self._waiting: deque[Packet] = deque()
+
+    def take(self, packet: Packet) -> None:
+        """The next one that arrived."""
+        if self._waiting and not _goes_on(self._waiting[-1], packet):
+            while self._waiting:
+                self._play_first()
+        self._waiting.append(packet)
+        if len(self._waiting) > AHEAD_PACKETS:
+            self._play_first()
+
+    def track(self) -> Track:
+        """All so far, the last half second by what is known of it."""
+        told = Playout()
+        told._played, told._start, told._waiting = self._played[:], self._start, self._waiting.copy()
+        while told._waiting:
+            told._play_first()
+        return Track(told._played, told._start or 0.0)
+
+    def _play_first(self) -> None:
+        offset, due = 0, math.inf
+        for packet in self._waiting:
+            due = min(due, packet.at - offset / tones.RATE)
+            offset += len(packet.samples)
+        if self._start is None:
+            self._start = due
+        gap = due - self._start - len(self._played) / tones.RATE
         if gap > JITTER_SECONDS:
-            self._playing.extend(array("h", bytes(2 * round(gap * tones.RATE))))
-        self._playing.extend(tones.linear(payload, _CODECS[payload_type]))
+            self._played.extend(array("h", bytes(2 * round(gap * tones.RATE))))
+        self._played.extend(self._waiting.popleft().samples)
+
+
+def _goes_on(one: Packet, other: Packet) -> bool:
+    return (one.stamp + len(one.samples) - other.stamp) & 0xFFFFFFFF == 0
 
 
 def _bound(host: str) -> tuple[socket.socket, Address]:

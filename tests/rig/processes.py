@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -37,6 +38,16 @@ def unprivileged(argv: Sequence[str]) -> list[str]:
         user = str(UNPRIVILEGED_ID)
         drop += ["--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
     return ["setpriv", *drop, "--pdeathsig", "KILL", "--", *argv]
+
+
+def real_time(argv: Sequence[str], priority: int) -> list[str]:
+    """The command, before all other work of the machine from its first instruction on, where we may."""
+    return [*(["chrt", "--rr", str(priority)] if _may_be_real_time() else []), *argv]
+
+
+@functools.cache
+def _may_be_real_time() -> bool:
+    return subprocess.run(["chrt", "--rr", "1", "true"], capture_output=True).returncode == 0
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -358,7 +358,7 @@ class Callee:
     def _listens(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"the phone on {self.place} ended with {self._process.returncode}")
-        return udp_is_bound(self.place)
+        return udp_is_bound(self.place) and (self._headset is None or self._headset.is_ready)
 
     @property
     def messages(self) -> list[Message]:

@@ -94,6 +94,8 @@ class Rig:
                 headers=headers,
                 headset=headset,
             )
+            if headset is not None:
+                await headset.until_ready()
             placed = await sipp.place_call(folder, source, self.node.sip, number, tokens, headset)
             # Another program may take a port between our look and SIPp's bind.
             if await placed.began():
@@ -157,6 +159,8 @@ class Rig:
         """
         host = ports.stranger_host() if stranger else self._source(carrier).host
         headset = Headset(self._new_folder("caller"), host, voice) if voice else None
+        if headset is not None:
+            await headset.until_ready()
         caller = await sipua.Caller.dial(
             host, self.node.sip, number, from_header=from_header, to_header=to_header, headers=headers, headset=headset
         )

@@ -95,6 +95,7 @@ class Mouth:
     def answered(self, at: float) -> None:
         # Not what should have been said by now: sent all at once it would lie off the clock for the whole call.
         self.due = max(at, time.time() - PACKET_SECONDS)
+        self._log.write(self.due, "speaks")
         self.is_muted = False
         self._pending = sorted((at + seconds, digits) for digits, seconds in self._keys)
         self._packets.clear()
@@ -308,9 +309,6 @@ def main() -> None:
     parser.add_argument("--codec", default="ulaw")
     parser.add_argument("--key", action="append", default=[], help="DIGITS@SECONDS")
     options = parser.parse_args()
-    # A phone is a machine of its own: a test that keeps all cores busy must not make it stutter.
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     wire = socket.socket(fileno=options.wire)
     wire.setblocking(False)
     wire.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -318,6 +316,7 @@ def main() -> None:
     log = Log(options.folder / "voice.jsonl")
     keys = [(digits, float(seconds)) for digits, _, seconds in (key.partition("@") for key in options.key)]
     mouth = Mouth(wire, log, options.hertz, options.codec, keys)
+    log.write(time.time(), "ready")
     run(wire, heard, mouth, log, Trace(options.trace, mouth, log) if options.trace else None)
 
 
