@@ -212,6 +212,7 @@ async def test_a_missed_call_is_returned(stage: Stage) -> None:
     assert (copied["method"], copied["source"]) == ("callback", "google-ads")
     assert copied == source | {"method": "callback", "candidates": []}
     assert record["recording_consent"]["result"] == "not_asked"
+    assert sound.monitors(stage, record) == []
 
 
 async def test_the_customer_is_asked_for_consent_and_recorded(stage: Stage) -> None:
@@ -226,6 +227,7 @@ async def test_the_customer_is_asked_for_consent_and_recorded(stage: Stage) -> N
     record = await stage.record_of(dialled)
     consent = record["recording_consent"]
     assert (consent["mode"], consent["result"], consent["region"]) == ("announce", "granted", "RU")
+    assert len(sound.monitors(stage, record)) == 1
     [talk] = await sound.recorded(stage, dialled.call_id)
     assert (sound.told(talk.left), sound.told(talk.right)) == (["caller"], ["agent"])
     assert [attempt["whisper_played"] for attempt in record["attempts"]] == [False]
