@@ -74,7 +74,7 @@ async def test_consent_to_advertising_is_said_by_the_site(clinic: Clinic, said: 
 
 
 async def test_nobody_outside_is_told_of_a_guess(clinic: Clinic) -> None:
-    await called(clinic, confidence=callersvisit.SURE - 0.01)
+    await called(clinic, confidence=told.SURE - 0.01)
     assert await callersvisit.CallersVisit(clinic.database)(CALL_ID) is None
 
 
