@@ -15,6 +15,7 @@ from pathlib import Path
 
 import miniaudio
 
+from gateway.core import recording as rules
 from tests.rig.tones import Track
 
 RATE = 8_000
@@ -69,14 +70,17 @@ def recording(mp3: bytes) -> tuple[Track, Track]:
 
 
 def spool(folder: Path, call_id: str, part: int = 1) -> tuple[Track, Track]:
-    """Caller's and agent's side of one part, from the plain files in the spool.
+    """Caller's and agent's side of one part, from the plain files in the spool, the later one moved into place.
 
     Raises:
         ValueError: there is not exactly one file of each side.
     """
-    tracks = []
+    sides = []
     for side in ("caller", "agent"):
         [file] = [*folder.glob(f"{call_id}.{part}-{side}.sln"), *folder.glob(f"{call_id}.{part}.*-{side}.sln")]
         data = file.read_bytes()
-        tracks.append(Track(array("h", data[: len(data) // 2 * 2])))
-    return tracks[0], tracks[1]
+        sides.append(array("h", data[: len(data) // 2 * 2]))
+    # Asterisk begins one of the files up to 37 ms later, by chance: see `recording.leads`.
+    leads = rules.leads(len(sides[0]), len(sides[1]), RATE)
+    left, right = (Track(array("h", bytes(2 * lead)) + side) for lead, side in zip(leads, sides, strict=True))
+    return left, right

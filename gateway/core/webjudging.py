@@ -14,7 +14,7 @@ from gateway.core.webcases import Case
 
 SLOW_SCRIPT_SECONDS = 1.0
 """A script that needs longer finds visitors who have read the site's number already."""
-PASSING = frozenset(("page_failed", "timeout", "refused", "slow", "script_slow"))
+PASSING = frozenset(("page_failed", "timeout", "refused", "slow", "script_slow", "not_asked"))
 """What may be otherwise in a moment."""
 LISTED = 3
 """Places that a message names."""

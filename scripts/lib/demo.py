@@ -508,6 +508,17 @@ def clear(folder: Path) -> None:
         time.sleep(0.05)
 
 
+async def until_stopped(*, once: bool) -> int:
+    """The demo. Ctrl-C reaches every program in the terminal, so a phone may be gone before we are told to stop."""
+    try:
+        return await demo(once=once)
+    except (RuntimeError, OSError):
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from None
+        raise
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -515,7 +526,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        return asyncio.run(demo(once=options.once))
+        return asyncio.run(until_stopped(once=options.once))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("\nstopped before the calls were through")
         return 130
