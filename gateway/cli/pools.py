@@ -178,7 +178,7 @@ def _stands(one: poolwatch.PoolStands, zone: tzinfo) -> dict[str, Any]:
     }
 
 
-async def _terms(connection: store.Connection, web: webbook.WebBook, site: str, freeze: Freeze, now_us: int) -> Terms:
+async def _terms(connection: store.Connection, site: str, freeze: Freeze, now_us: int) -> Terms:
     """What the pool goes by, worked out as the daemon does."""
     from gateway.core import pool
     from gateway.store import visits
@@ -339,7 +339,7 @@ async def _of_site(question: _Question, settings: Settings, since: str, until: s
         shown = progress.Progress()
         try:
             async with database.read() as connection:
-                terms = await _terms(connection, in_force.web, site, freeze, moments.micros(now))
+                terms = await _terms(connection, site, freeze, moments.micros(now))
                 found = await simulating.read_visits(
                     connection,
                     in_force,
