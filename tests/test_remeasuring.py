@@ -1,0 +1,88 @@
+"""Only what the machine itself spoilt is measured again, and only once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rig.asterisk import ROOT
+
+MEASUREMENT = """
+import os, signal, time
+from pathlib import Path
+
+import pytest
+
+from tests.rig import processes, standstills
+
+RUNS = Path(__file__).parent / "runs"
+
+
+def stand_still():
+    sleeper, *_ = standstills.watch()
+    processes.freeze(sleeper)
+    stopped = time.time()
+    processes.wait_until(lambda: time.time() >= stopped + 0.1, 1, "a tenth of a second")
+    os.kill(sleeper, signal.SIGCONT)
+    processes.wait_until(lambda: standstills.lost_ms(stopped) >= 90, 5, "a standstill in the book")
+
+
+@pytest.fixture(scope="module")
+def calls():
+    with RUNS.open("a") as runs:
+        runs.write("calls\\n")
+    return len(RUNS.read_text().splitlines())
+
+
+def test_calls_are_there(calls):
+    {first}
+
+
+def test_sound(calls):
+    {second}
+"""
+
+
+def measure(folder: Path, first: str, second: str) -> tuple[int, int, str]:
+    """Exit code of pytest, how often the calls were made, and what was said."""
+    place = folder / "acceptance"
+    place.mkdir()
+    (place / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second))
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.remeasuring", "-p", "no:cacheprovider", "--rootdir"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
+    run = subprocess.run(
+        [*argv, str(folder), str(place)], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return run.returncode, len((place / "runs").read_text().splitlines()), run.stdout
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("pass", "calls > 1 or stand_still(); assert calls > 1, 'a gap'"),
+        ("calls > 1 or stand_still()", "assert calls > 1, 'a gap'"),
+    ],
+    ids=["in the test", "when the calls were made"],
+)
+def test_a_void_measurement_is_taken_again(tmp_path: Path, first: str, second: str) -> None:
+    """With calls of its own; what failed, and why it does not count, is told."""
+    code, made, said = measure(tmp_path, first, second)
+    assert (code, made) == (0, 2), said
+    assert "a gap" in said and "stood still for" in said and "1 measured again" in said
+
+
+def test_the_second_measurement_counts(tmp_path: Path) -> None:
+    code, made, said = measure(tmp_path, "pass", "stand_still(); assert False, 'a gap'")
+    assert (code, made) == (1, 2), said
+    assert "1 failed" in said and "1 measured again" in said
+
+
+def test_a_failure_on_a_machine_that_ran_is_red_at_once(tmp_path: Path) -> None:
+    """Nothing is watched here, so nothing stands still."""
+    code, made, said = measure(tmp_path, "pass", "assert False, 'a gap'")
+    assert (code, made) == (1, 1), said
+    assert "measured again" not in said
