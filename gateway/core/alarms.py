@@ -30,6 +30,8 @@ class Rule:
     severity: Severity
     raise_seconds: int
     clear_seconds: int
+    of_node: bool = False
+    """Its subjects are nodes, each of which looks at itself alone."""
 
 
 @dataclass(frozen=True, slots=True)

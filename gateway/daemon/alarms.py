@@ -31,8 +31,8 @@ def rules(node: Node) -> dict[str, alarms.Rule]:
     """The rule of each kind, with the spans that the settings name."""
     chosen = node.settings.alerts
     made = (
-        alarms.Rule(AMI, alarms.Severity.CRITICAL, chosen.ami_seconds, 30),
-        alarms.Rule(DISK, alarms.Severity.CRITICAL, 0, 60),
+        alarms.Rule(AMI, alarms.Severity.CRITICAL, chosen.ami_seconds, 30, of_node=True),
+        alarms.Rule(DISK, alarms.Severity.CRITICAL, 0, 60, of_node=True),
         alarms.Rule(POOL, alarms.Severity.WARNING, 0, 0),
         alarms.Rule(TARGET, alarms.Severity.WARNING, chosen.target_seconds, 60),
         alarms.Rule(BLOCKED, alarms.Severity.WARNING, 0, 600),

@@ -16,11 +16,13 @@ from gateway.store import outbox
 
 SECOND_US = 1_000_000
 ALERT = "system.alert"
+GONE_US = 7 * 86_400 * SECOND_US
+"""By then a node that does not look at itself any more has left the house, or has another name."""
 
 _log = log.get("alerting")
 
 Look = Callable[[], Awaitable[Sequence[alarms.Reading]]]
-"""What is found now. Subjects that are not named any more count as well."""
+"""What is found now. Subjects that are not named any more count as well, but for those of other nodes."""
 
 
 class Alerting:
@@ -78,8 +80,12 @@ class Alerting:
             changed: dict[stored.Key, alarms.State] = {}
             told: list[tuple[alarms.Reading, alarms.News]] = []
             for key in sorted({*before, *readings}):
+                was = before.get(key, alarms.QUIET)
+                if key not in readings and self._is_anothers(key, was, now_us):
+                    changed[key] = was
+                    continue
                 reading = readings.get(key) or self._gone(key)
-                state, news = self._judged(before.get(key, alarms.QUIET), reading, now_us, is_quiet)
+                state, news = self._judged(was, reading, now_us, is_quiet)
                 changed[key] = state
                 told += [(reading, one) for one in news]
             await stored.save(tx, {key: one for key, one in changed.items() if one != before.get(key, alarms.QUIET)})
@@ -105,6 +111,13 @@ class Alerting:
     def _gone(self, key: stored.Key) -> alarms.Reading:
         """A subject that is not there any more (a target that left the routing file) is well."""
         return alarms.Reading(*key, holds=False, message=self._messages.get(key, f"{key[1]}: not watched any more"))
+
+    def _is_anothers(self, key: stored.Key, state: alarms.State, now_us: int) -> bool:
+        """Whether another node, which shares the database, judges this one."""
+        rule = self._rules.get(key[0])
+        if rule is None or not rule.of_node or key[1] == self._node:
+            return False
+        return now_us - (state.raised_us or state.pending_us or 0) < GONE_US
 
     def _is_quiet(self, now_us: int) -> bool:
         local = datetime.fromtimestamp(now_us / SECOND_US, UTC).astimezone(self._zone())

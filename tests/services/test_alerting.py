@@ -13,7 +13,7 @@ from gateway.store import outbox
 from tests.store import examples
 
 RULES = {
-    "ami-down": alarms.Rule("ami-down", alarms.Severity.CRITICAL, 60, 30),
+    "ami-down": alarms.Rule("ami-down", alarms.Severity.CRITICAL, 60, 30, of_node=True),
     "pool-exhausted": alarms.Rule("pool-exhausted", alarms.Severity.WARNING, 0, 0),
 }
 
@@ -21,8 +21,9 @@ RULES = {
 class House:
     """What an alerting looks at; `restart` makes a new one on the same database."""
 
-    def __init__(self, database: store.Database, quiet: alarms.QuietHours | None = None) -> None:
+    def __init__(self, database: store.Database, quiet: alarms.QuietHours | None = None, *, node: str = "main") -> None:
         self.database = database
+        self.node = node
         self.now_us = examples.NOON
         self.readings: list[alarms.Reading] = []
         self._quiet = quiet
@@ -38,7 +39,7 @@ class House:
             RULES,
             quiet_hours=self._quiet,
             zone=lambda: UTC,
-            node="main",
+            node=self.node,
             now_us=lambda: self.now_us,
             targets=["mail:alerts"],
             events_added=lambda: None,
@@ -47,7 +48,7 @@ class House:
     async def see(self, seconds: int, *holding: str) -> list[dict[str, Any]]:
         """What was told by a look so many seconds later, with these alarms' conditions holding."""
         self.now_us += seconds * examples.SECOND
-        self.readings = [alarms.Reading(kind, "main", kind in holding, f"{kind}!", 1.5) for kind in RULES]
+        self.readings = [alarms.Reading(kind, self.node, kind in holding, f"{kind}!", 1.5) for kind in RULES]
         async with self.database.read() as connection:
             known = len(await outbox.after(connection, 0))
         await self.alerting.step()
@@ -100,3 +101,25 @@ async def test_while_all_is_well_nothing_is_written(database: store.Database) ->
     house = House(database)
     assert await house.see(0) == []
     assert await house.see(1_000) == []
+
+
+async def test_an_alarm_of_a_machine_is_judged_by_that_machine(database: store.Database) -> None:
+    """Nodes that share a database look in turns; one whose Asterisk is well says nothing of the other's."""
+    sick, sound = House(database, node="sick"), House(database, node="sound")
+    told = []
+    for _ in range(8):
+        told += await sick.see(10, "ami-down")
+        assert await sound.see(10) == []
+    assert [(one["subject"], one["state"]) for one in told] == [("sick", "raised")]
+    assert sound.alerting.raised == {("ami-down", "sick")}
+    assert await sick.see(10) == []
+    assert [(one["subject"], one["state"]) for one in await sick.see(30)] == [("sick", "cleared")]
+
+
+async def test_an_alarm_of_a_machine_that_nobody_has_seen_for_a_week_goes(database: store.Database) -> None:
+    gone, left = House(database, node="gone"), House(database, node="left")
+    await gone.see(0, "ami-down")
+    await gone.see(60, "ami-down")
+    assert await left.see(6 * 86_400) == []
+    (cleared,) = [*await left.see(2 * 86_400), *await left.see(60)]
+    assert (cleared["subject"], cleared["state"]) == ("gone", "cleared")
