@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +13,8 @@ from gateway.cli import context, failures, moments, output
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from gateway import store
     from gateway.config.settings import Settings
-    from gateway.core import book
-    from gateway.core import dealfigures as figures_
-    from gateway.store import dealreports, restated
+    from gateway.store import restated
 
 First = Annotated[str, typer.Option("--from", help="First day. [default: 30 days ago]", metavar="DAY")]
 Last = Annotated[str, typer.Option("--to", help="Last day.", metavar="DAY")]
@@ -28,11 +24,13 @@ Currency = Annotated[
 
 
 class By(StrEnum):
-    """What `report sources` has a row for."""
+    """What `report sources` has a row for, as in `gateway.services.reporting`; a test compares them."""
 
     SOURCE = "source"
+    CHANNEL = "channel"
     CAMPAIGN = "campaign"
     DAY = "day"
+    AGENT = "agent"
 
 
 SOURCES = (
@@ -41,6 +39,10 @@ SOURCES = (
     output.Column("answered", "Answered", is_number=True),
     output.Column("qualified", "Qualified", is_number=True),
     output.Column("goals", "Goals", is_number=True),
+    output.Column("goal_percent"),
+    output.Column("callers"),
+    output.Column("prospects"),
+    output.Column("buyers"),
     output.Column("deals_open", "Open", is_number=True),
     output.Column("deals_won", "Won", is_number=True),
     output.Column("conversion_percent", "Conv. %", is_number=True),
@@ -50,8 +52,10 @@ SOURCES = (
     output.Column("revenue_per_call", "Per call", is_number=True),
     output.Column("spend", "Spend", is_number=True),
     output.Column("cost_per_call", "Cost/call", is_number=True),
+    output.Column("cost_per_lead"),
     output.Column("cpa", "CPA", is_number=True),
     output.Column("romi_percent", "ROMI %", is_number=True),
+    output.Column("fcr_percent"),
     output.Column("currency", "Currency"),
     output.Column("spam"),
     output.Column("restated", "Restated", table_key="restated_shown"),
@@ -76,8 +80,9 @@ def sources(
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
-    """Show what calls brought and cost. Population: inbound calls, without banned callers and those marked spam; a
-    figure of too few cases is left out. Days whose figures changed after they were over are marked.
+    """Show what calls brought and cost. Population: inbound calls, without banned callers, test calls and those marked
+    spam; a figure of too few cases is left out. Days whose figures changed after they were over are marked. JSON and
+    CSV have more columns: callers, prospects and buyers, goals in percent, cost per lead, first-contact resolution.
 
     \b
     Examples:
@@ -125,120 +130,42 @@ async def _sources(
     chosen: Settings, by: By, first: str, last: str, wanted: str | None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     from gateway.core import dealfigures, money
-    from gateway.store import costs, dealreports, restated
+    from gateway.services import reporting
+    from gateway.store import dealreports
 
-    async with context.database(chosen) as opened:
-        current = await context.book_in_force(opened, chosen)
-        zone = await context.site_zone(opened)
-        begins, ends = _days(first, last, zone)
-        async with opened.read() as connection:
-            counted = await dealreports.inbound(connection, begins, ends)
-            spent = await costs.spend(connection, begins, ends)
-            marks = [one for one in await restated.marks(connection, begins, ends) if one.kind != restated.WAGES]
     code = None
     if wanted is not None:
         try:
             code = money.currency(wanted)
         except ValueError as error:
             raise failures.Misuse(f"--currency: {error}") from None
-    lines = [_line(one, by, current) for one in counted]
-    try:
-        code = dealfigures.currency_of(lines, (one.currency for one in spent), code)
-    except dealfigures.MixedCurrencies as error:
-        raise failures.Failure(f"there is money in {error}: choose one by --currency") from None
-    sums: dict[str, int] = defaultdict(int)
-    for one in spent:
-        if one.currency == code:
-            sums[_group(by, one.day, one.source, one.campaign or None, current)] += one.amount_e4
-    found = dealfigures.figures(lines, sums, code)
-    days = {_day(one.day_local) for one in marks}
-    rows = [
-        _row(group, figures, code, group in days if by is By.DAY else bool(days))
-        for group, figures in _sorted(found, by)
-    ]
-    return rows, _restated(marks, zone)
+    async with context.database(chosen) as opened:
+        current = await context.book_in_force(opened, chosen)
+        zone = await context.site_zone(opened)
+        begins, ends = _days(first, last, zone)
+        try:
+            async with opened.read() as connection:
+                material = await reporting.read(connection, current, begins, ends)
+            report = material.report(reporting.By(by.value), code)
+        except dealfigures.MixedCurrencies as error:
+            raise failures.Failure(f"there is money in {error}: choose one by --currency") from None
+        except dealreports.TooManyCalls:
+            raise failures.Failure(f"more than {dealreports.MAX_CALLS:,} calls: ask for fewer days") from None
+    return _shown(report.rows), _restated(report.marks, zone)
 
 
-def _sorted(found: dict[str, figures_.Figures], by: By) -> list[tuple[str, figures_.Figures]]:
-    return sorted(found.items(), key=lambda one: (one[0] if by is By.DAY else -one[1].calls, one[0]))
-
-
-def _line(one: dealreports.Counted, by: By, current: book.Book | None) -> figures_.Line:
-    from gateway.core import dealfigures
-
-    return dealfigures.Line(
-        group=_group(by, one.day_local, one.source, one.campaign, current),
-        caller=one.caller,
-        answered=one.answered,
-        spam=one.spam,
-        qualified=one.qualified,
-        goal_reached=one.goal_reached,
-        deal_state=one.deal_state,
-        value_e4=one.value_e4,
-        currency=one.currency,
-        days_to_close=_between(one.day_local, one.closed_on) if one.closed_on is not None else None,
-    )
-
-
-def _group(by: By, day: int, source: str | None, campaign: str | None, current: book.Book | None) -> str:
-    """Calls and costs meet on the cost line: sources may share one."""
-    if by is By.DAY:
-        return _day(day)
-    known = current.sources.get(source or "") if current is not None else None
-    line = known.booked_on if known is not None else source or "unknown"
-    return f"{line} / {campaign or '-'}" if by is By.CAMPAIGN else line
-
-
-def _row(group: str, one: figures_.Figures, currency: str | None, is_restated: bool) -> dict[str, Any]:
-    return {
-        "group": group,
-        "calls": one.calls,
-        "answered": one.answered,
-        "qualified": one.qualified,
-        "goals": one.goals,
-        "deals_open": one.deals_open,
-        "deals_won": one.deals_won,
-        "conversion_percent": one.conversion_percent,
-        "won": _money(one.won_e4),
-        "average_deal": _money(one.average_deal_e4),
-        "days_to_close": one.median_days_to_close,
-        "revenue_per_call": _money(one.revenue_per_call_e4),
-        "spend": _money(one.spend_e4),
-        "cost_per_call": _money(one.cost_per_call_e4),
-        "cpa": _money(one.cpa_e4),
-        "romi_percent": one.romi_percent,
-        "currency": currency,
-        "spam": one.spam,
-        "restated": is_restated,
-        "restated_shown": "restated" if is_restated else "",
-    }
-
-
-def _money(e4: int | None) -> str | None:
-    from gateway.core import money
-
-    return None if e4 is None else money.shown(round(e4, -2))
-
-
-def _day(day: int) -> str:
-    from gateway.core import deals
-
-    return deals.day_text(day)
-
-
-def _between(first: int, last: int) -> int:
-    from datetime import date
-
-    begins, ends = (date(day // 10_000, day // 100 % 100, day % 100) for day in (first, last))
-    return (ends - begins).days
+def _shown(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "restated_shown": "restated" if row["restated"] else ""} for row in rows]
 
 
 def _restated(marks: Sequence[restated.Mark], zone: tzinfo) -> list[str]:
     """A line for the report: which days changed after they were over."""
+    from gateway.core import deals
+
     if not marks:
         return []
     last_us = max(one.last_us for one in marks)
-    days = sorted({_day(one.day_local) for one in marks})
+    days = sorted({deals.day_text(one.day_local) for one in marks})
     shown = ", ".join(days[:10]) + (f" and {len(days) - 10} more" if len(days) > 10 else "")
     changes = sum(one.changes for one in marks)
     return [
@@ -247,50 +174,12 @@ def _restated(marks: Sequence[restated.Mark], zone: tzinfo) -> list[str]:
 
 
 async def _agents(chosen: Settings, first: str, last: str) -> tuple[list[dict[str, Any]], list[str]]:
-    from gateway.store import restated
+    from gateway.services import reporting
 
     async with context.database(chosen) as opened:
         zone = await context.site_zone(opened)
         begins, ends = _days(first, last, zone)
         async with opened.read() as connection:
-            marks = [one for one in await restated.marks(connection, begins, ends) if one.kind == restated.WAGES]
-            rows = await _agent_rows(connection, begins, ends, bool(marks))
-    return rows, _restated(marks, zone)
-
-
-async def _agent_rows(connection: store.Connection, begins: int, ends: int, is_restated: bool) -> list[dict[str, Any]]:
-    from gateway.core import costs
-    from gateway.store import costs as stored
-    from gateway.store import dealreports
-
-    handled = await dealreports.handled(connection, begins, ends)
-    wages, hours = await stored.wages(connection), await stored.hours(connection, begins, ends)
-    found = []
-    for agent in sorted({*handled, *(one.agent for one in hours)}):
-        cost_e4, currencies, unpaid = costs.labour_e4(wages, hours, agent)
-        minutes = sum(one.minutes for one in hours if one.agent == agent)
-        calls, why = handled.get(agent, 0), _why(currencies, unpaid, minutes)
-        per_call = costs.per_call_e4(cost_e4, calls) if not why else None
-        found.append(
-            {
-                "agent": agent,
-                "calls": calls,
-                "hours": round(minutes / 60, 2),
-                "cost": _money(cost_e4) if not why else None,
-                "cost_per_call": _money(per_call),
-                "currency": next(iter(currencies), None),
-                "note": why,
-                "restated": is_restated,
-                "restated_shown": "restated" if is_restated else "",
-            }
-        )
-    return found
-
-
-def _why(currencies: set[str], unpaid: int, minutes: int) -> str:
-    """Why there is no cost."""
-    if not minutes:
-        return "no staffed hours"
-    if unpaid:
-        return f"no wage for {unpaid / 60:.1f} hours"
-    return "wages in several currencies" if len(currencies) > 1 else ""
+            report = await reporting.agents(connection, begins, ends)
+    rows = [*report.rows, report.total] if len(report.rows) > 1 else report.rows
+    return _shown(rows), _restated(report.marks, zone)

@@ -1,19 +1,25 @@
-"""Figures that deals and costs give (R8, R14-R16, R64, R70, R105); each is defined in docs/deals.md.
+"""Figures that deals and costs give (R8, R14-R16, R64, R70, R73, R77, R87, R105); each is defined in docs/deals.md.
 
-Population: inbound calls without banned callers and without those marked spam. A figure of too few cases is None: it
-would be taken for a verdict. Money is of one currency. Late deals count for the day of their call.
+Population: inbound calls without banned callers, test calls and those marked spam. A figure of too few cases is None:
+it would be taken for a verdict. Money is of one currency. Late deals count for the day of their call.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
 
 from gateway.core import deals
 
 MIN_CALLERS = 30
+MIN_CALLS = 20
 MIN_CASES = 5
+FOLLOWED_DAYS = 7
+"""Who calls again on the same route within so many days was not helped the first time (R73)."""
+TOTAL = "total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,10 @@ class Line:
     value_e4: int | None
     currency: str | None
     days_to_close: int | None
+    is_followed: bool | None = None
+    """Whether the same caller called again soon; None: nobody can know."""
+    solved: bool | None = None
+    """Solved at first contact, as it was keyed in."""
 
 
 @dataclass(slots=True)
@@ -44,11 +54,35 @@ class Figures:
     deals_won: int = 0
     spam: int = 0
     """Left out of all the others."""
+    sales_calls: int = 0
+    """Answered, and not marked as not qualified."""
     won_e4: int = 0
+    deals_valued: int = 0
+    """Won deals with a value in the report's currency."""
     spend_e4: int = 0
+    contacts: int = 0
+    """Answered calls of which it is known whether they helped."""
+    solved: int = 0
     callers: set[str] = field(default_factory=set, repr=False)
+    interested: set[str] = field(default_factory=set, repr=False)
+    """Callers with a qualified call or an open deal."""
     buyers: set[str] = field(default_factory=set, repr=False)
     closing_days: list[int] = field(default_factory=list, repr=False)
+
+    @property
+    def prospects(self) -> int:
+        """Potential customers: callers with a qualified call or an open deal who have not bought (R87)."""
+        return len(self.interested - self.buyers)
+
+    @property
+    def goal_percent(self) -> float | None:
+        """Calls that reached their goal among all calls (R77, PTR)."""
+        return round(100 * self.goals / self.calls, 1) if self.calls >= MIN_CALLS else None
+
+    @property
+    def fcr_percent(self) -> float | None:
+        """Answered calls after which the caller needed no other (R73)."""
+        return round(100 * self.solved / self.contacts, 1) if self.contacts >= MIN_CALLS else None
 
     @property
     def conversion_percent(self) -> float | None:
@@ -58,8 +92,8 @@ class Figures:
 
     @property
     def average_deal_e4(self) -> int | None:
-        """Won value by won deals (R15)."""
-        return _per(self.won_e4, self.deals_won)
+        """Won value by won deals of the report's currency (R15)."""
+        return _per(self.won_e4, self.deals_valued)
 
     @property
     def median_days_to_close(self) -> float | None:
@@ -68,8 +102,8 @@ class Figures:
 
     @property
     def revenue_per_call_e4(self) -> int | None:
-        """Won value by answered calls (R64)."""
-        return _per(self.won_e4, self.answered)
+        """Won value by successful calls: answered, and not marked as not qualified (R64)."""
+        return _per(self.won_e4, self.sales_calls)
 
     @property
     def cost_per_call_e4(self) -> int | None:
@@ -82,9 +116,14 @@ class Figures:
         return _per(self.spend_e4, self.deals_won) if self.spend_e4 else None
 
     @property
+    def cost_per_lead_e4(self) -> int | None:
+        """Spend by qualified calls (R8)."""
+        return _per(self.spend_e4, self.qualified) if self.spend_e4 else None
+
+    @property
     def romi_percent(self) -> float | None:
         """What won deals earned beyond the spend, in percent of it (R16); None without spend."""
-        if not self.spend_e4 or self.deals_won < MIN_CASES:
+        if not self.spend_e4 or self.deals_valued < MIN_CASES:
             return None
         return round(100 * (self.won_e4 - self.spend_e4) / self.spend_e4, 1)
 
@@ -105,7 +144,8 @@ def currency_of(lines: Iterable[Line], spent: Iterable[str], wanted: str | None)
     """The currency of a report: the one that is asked for, or the only one there is. Raises MixedCurrencies."""
     if wanted is not None:
         return wanted
-    found = {line.currency for line in lines if line.currency is not None and line.deal_state == deals.State.WON}
+    won = (line for line in lines if line.deal_state == deals.State.WON and not line.spam)
+    found = {line.currency for line in won if line.currency is not None}
     found |= set(spent)
     if len(found) > 1:
         raise MixedCurrencies(one for one in found if one)
@@ -126,20 +166,57 @@ def figures(lines: Iterable[Line], spend_e4: Mapping[str, int], currency: str | 
     return found
 
 
+def total(lines: Iterable[Line], spend_e4: Mapping[str, int], currency: str | None) -> Figures:
+    """Of all groups together: a caller of two groups is one caller."""
+    whole = (replace(line, group=TOTAL) for line in lines)
+    return figures(whole, {TOTAL: sum(spend_e4.values())}, currency)[TOTAL]
+
+
+def followed(contacts: Iterable[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+    """Which calls - caller, route, start in µs - were followed by another of the same caller and route within
+    `FOLLOWED_DAYS` (R73)."""
+    starts: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for caller, route, started_us in contacts:
+        starts[caller, route].append(started_us)
+    reach_us = FOLLOWED_DAYS * 86_400_000_000
+    found = set()
+    for (caller, route), moments in starts.items():
+        moments.sort()
+        found |= {(caller, route, one) for one, after in pairwise(moments) if after - one <= reach_us}
+    return found
+
+
 def _count(one: Figures, line: Line, currency: str | None) -> None:
     one.calls += 1
     one.answered += line.answered
+    one.sales_calls += line.answered and line.qualified is not False
     one.qualified += bool(line.qualified)
     one.goals += bool(line.goal_reached)
+    _count_contact(one, line)
     if line.caller is not None:
         one.callers.add(line.caller)
+        if line.qualified or line.deal_state == deals.State.OPEN:
+            one.interested.add(line.caller)
     one.deals_open += line.deal_state == deals.State.OPEN
-    if line.deal_state != deals.State.WON:
-        return
+    if line.deal_state == deals.State.WON:
+        _count_won(one, line, currency)
+
+
+def _count_contact(one: Figures, line: Line) -> None:
+    helped = line.solved
+    if helped is None and line.is_followed is not None:
+        helped = not line.is_followed
+    if line.answered and helped is not None:
+        one.contacts += 1
+        one.solved += helped
+
+
+def _count_won(one: Figures, line: Line, currency: str | None) -> None:
     one.deals_won += 1
     if line.caller is not None:
         one.buyers.add(line.caller)
     if line.days_to_close is not None and line.days_to_close >= 0:
         one.closing_days.append(line.days_to_close)
-    if line.currency is not None and line.currency == currency:
-        one.won_e4 += line.value_e4 or 0
+    if line.value_e4 is not None and line.currency == currency:
+        one.won_e4 += line.value_e4
+        one.deals_valued += 1

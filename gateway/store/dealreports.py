@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, cast, func, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, cast, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from gateway import store
 from gateway.store import dealschema, schema
 
+MAX_CALLS = 300_000
+"""Of one report."""
+_TEST_RULE = '"tag":"test"'
 _CALLS, _RESULTS = schema.calls, dealschema.call_results
 
 
@@ -19,6 +23,8 @@ class Counted:
     """One call of a report. What a rule or a key says of it counts where nobody has said otherwise."""
 
     day_local: int
+    started_us: int
+    route: str | None
     source: str | None
     campaign: str | None
     agent: str | None
@@ -27,26 +33,61 @@ class Counted:
     qualified: bool | None
     spam: bool | None
     goal_reached: bool | None
+    solved: bool | None
+    """Keyed in only."""
     deal_state: str | None
     value_e4: int | None
     currency: str | None
     closed_on: int | None
 
 
+class TooManyCalls(Exception):
+    """More than `MAX_CALLS`: nothing was read to its end."""
+
+
 async def inbound(
     connection: store.Connection, first_day: int, last_day: int, *, site: str | None = None
 ) -> list[Counted]:
-    """Closed inbound calls of these days, both included, without banned callers."""
-    query = _select(connection).where(
-        _CALLS.c.day_local >= first_day,
-        _CALLS.c.day_local <= last_day,
-        _CALLS.c.direction == "inbound",
-        _CALLS.c.state == "closed",
-        func.coalesce(_CALLS.c.outcome, "") != "banned",
-    )
+    """Closed inbound calls of these days, both included, without banned callers and test calls. Raises
+    TooManyCalls."""
+    query = _select(connection).where(*_IN_DAY, not_(_is_test()))
     if site is not None:
         query = query.where(_CALLS.c.site == site)
-    return [Counted(*_values(row)) for row in await connection.execute(query)]
+    found: list[Counted] = []
+    async for piece in _pieces(connection, query, first_day, last_day):
+        found += [Counted(*_values(row)) for row in piece]
+    return found
+
+
+async def contacts(connection: store.Connection, first_day: int, last_day: int) -> list[tuple[str, str, int]]:
+    """Caller, route and start (µs) of such calls, where both are known: who called again (R73). Raises
+    TooManyCalls."""
+    query = select(_CALLS.c.caller, _CALLS.c.route, _CALLS.c.started_us).where(*_IN_DAY)
+    query = query.where(_CALLS.c.caller.is_not(None), _CALLS.c.route.is_not(None))
+    found: list[tuple[str, str, int]] = []
+    async for piece in _pieces(connection, query, first_day, last_day):
+        found += [(row[0], row[1], row[2]) for row in piece]
+    return found
+
+
+async def _pieces(
+    connection: store.Connection, query: Select[*tuple[Any, ...]], first_day: int, last_day: int
+) -> AsyncIterator[Sequence[Row[*tuple[Any, ...]]]]:
+    """The rows day by day: those of a year at once would hold the loop up."""
+    read = 0
+    for day in await _days(connection, first_day, last_day):
+        rows = (await connection.execute(query, {"day": day})).all()
+        read += len(rows)
+        if read > MAX_CALLS:
+            raise TooManyCalls
+        yield rows
+
+
+async def _days(connection: store.Connection, first_day: int, last_day: int) -> Sequence[int]:
+    """Those with calls."""
+    within = (_CALLS.c.day_local >= first_day, _CALLS.c.day_local <= last_day)
+    query = select(_CALLS.c.day_local).where(*within).distinct().order_by(_CALLS.c.day_local)
+    return (await connection.execute(query)).scalars().all()
 
 
 async def handled(connection: store.Connection, first_day: int, last_day: int) -> dict[str, int]:
@@ -60,17 +101,31 @@ async def handled(connection: store.Connection, first_day: int, last_day: int) -
     return {row[0]: row[1] for row in await connection.execute(query)}
 
 
+_IN_DAY = (
+    _CALLS.c.day_local == bindparam("day"),
+    _CALLS.c.direction == "inbound",
+    _CALLS.c.state == "closed",
+    func.coalesce(_CALLS.c.outcome, "") != "banned",
+)
+
+
+def _is_test() -> ColumnElement[bool]:
+    """Tagged `test`, by a rule or afterwards. Both are written without blanks between their parts."""
+    return or_(_CALLS.c.record.contains(_TEST_RULE), func.coalesce(_RESULTS.c.tags, "").contains('"test"'))
+
+
 def _select(connection: store.Connection) -> Select[*tuple[Any, ...]]:
     said = [_part(connection, *path) for path in _SAID]
-    columns = [_CALLS.c[name] for name in ("day_local", "source", "campaign", "agent", "caller", "outcome")]
+    names = ("day_local", "started_us", "route", "source", "campaign", "agent", "caller", "outcome")
+    columns = [_CALLS.c[name] for name in names]
     flags = [_RESULTS.c[name] for name in ("qualified", "spam", "goal_reached")]
     deal = [_RESULTS.c[name] for name in ("deal_state", "value_e4", "currency", "closed_on")]
     joined = _CALLS.outerjoin(_RESULTS, _RESULTS.c.call_id == _CALLS.c.call_id)
     return select(*columns, *flags, *said, *deal).select_from(joined)
 
 
-_SAID = (("scoring", "qualified"), ("scoring", "spam"), ("rating", "goal_reached"))
-"""Where the record says the same of a call, by rule or by key."""
+_SAID = (("scoring", "qualified"), ("scoring", "spam"), ("rating", "goal_reached"), ("rating", "solved"))
+"""Where the record says the same of a call, by rule or by key; the last only there."""
 
 
 def _part(connection: store.Connection, *path: str) -> ColumnElement[Any]:
@@ -82,10 +137,11 @@ def _part(connection: store.Connection, *path: str) -> ColumnElement[Any]:
 
 
 def _values(row: Row[*tuple[Any, ...]]) -> tuple[Any, ...]:
-    day, source, campaign, agent, caller, outcome, *rest = row
-    flags, said, deal = rest[:3], rest[3:6], rest[6:]
+    day, started_us, route, source, campaign, agent, caller, outcome, *rest = row
+    flags, said, (solved, *deal) = rest[:3], rest[3:6], rest[6:]
     known = (_flag(one) if other is None else bool(other) for other, one in zip(flags, said, strict=True))
-    return (day, source, campaign, agent, caller, outcome == "answered", *known, *deal)
+    call = (day, started_us, route, source, campaign, agent, caller, outcome == "answered")
+    return (*call, *known, _flag(solved), *deal)
 
 
 def _flag(value: object) -> bool | None:
