@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from gateway import store
-from gateway.core import book, callingback, ticketduty
+from gateway.core import book, callingback, ticketduty, tickets
 from gateway.services import filing, ticketkeeping
 from gateway.store import tickets as stored
 
@@ -33,12 +33,18 @@ async def file(
         if ticket is None:
             continue
         route = None if in_force is None else in_force.routes.get(ticket.route or "")
-        change = callingback.keyed(
-            ticket,
-            ticketduty.terms(route, in_force),
-            callingback.Result(said["result"]),
-            one.row.last_row_us,
-            actor=ticketkeeping.actor_of(one.document, one.document["agent"]),
-        )
+        actor = ticketkeeping.actor_of(one.document, one.document["agent"])
+        result, at_us = callingback.Result(said["result"]), one.row.last_row_us
+        if result is callingback.Result.AGAIN and await _has_another(tx, ticket):
+            change = tickets.noted(ticket, f"keyed: {result.value}", at_us, actor=actor)
+        else:
+            change = callingback.keyed(ticket, ticketduty.terms(route, in_force), result, at_us, actor=actor)
         await stored.note_part(tx, call_id, ticket.number, ticketkeeping.KEYED, one.row.last_row_us)
         await ticketkeeping.keep(tx, change, targets=targets, now_us=now_us)
+
+
+async def _has_another(tx: store.Transaction, ticket: tickets.Ticket) -> bool:
+    """Whether the customer of a closed ticket was missed once more since: one has one open ticket."""
+    if ticket.is_open or ticket.caller is None:
+        return False
+    return await stored.open_of(tx, ticket.caller) is not None
