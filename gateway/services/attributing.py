@@ -9,7 +9,6 @@ revision and is told again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -323,7 +322,7 @@ class Attributing:
         document = {**json.loads(row.record), "attribution": records.attributed(found.attribution), "revision": 0}
         if "scoring" in document:
             document["scoring"] = scoring.scored(document, await self._book_of(row.plan_revision))
-        content_hash = hashlib.sha256(_json(document).encode()).hexdigest()[:32]
+        content_hash = records.content_hash(_json(document))
         document["revision"] = row.revision + 1
         kind = events.EventType.UPDATED
         revised = attributions.Revised(

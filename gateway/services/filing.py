@@ -5,7 +5,6 @@ Used by the tracker for each batch and by `dialmark replay`; the same facts give
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,7 +59,7 @@ def file(
     if pseudonym is not None:
         document = erasure.pseudonymised(document, pseudonym)
     text = _json(document)
-    content_hash = hashlib.sha256(text.encode()).hexdigest()[:32]
+    content_hash = records.content_hash(text)
     if saved is not None and saved.content_hash == content_hash:
         return None
     announced = saved.announced if saved else frozenset[str]()

@@ -7,7 +7,6 @@ concerns calls up to the moment of the erasure: who calls again afterwards is a 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import secrets
@@ -18,7 +17,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, func, or_, select, text, update
 
 from gateway import store
-from gateway.core import erasure, events
+from gateway.core import erasure, events, records
 from gateway.store import (
     attributions,
     calls,
@@ -278,7 +277,7 @@ async def _without_visitors(tx: store.Transaction, call_id: str, visitor_ids: Co
     change = {
         "record": _json(record),
         "revision": row.revision + 1,
-        "content_hash": hashlib.sha256(_json({**record, "revision": 0}).encode()).hexdigest()[:32],
+        "content_hash": records.content_hash(_json({**record, "revision": 0})),
         "updated_us": now_us,
     }
     await tx.execute(update(_CALLS).where(_CALLS.c.call_id == call_id).values(change))
@@ -295,7 +294,7 @@ async def _forget_call(tx: store.Transaction, row: calls.CallRow, pseudonym: str
     is_outbound = row.direction == "outbound"
     change: dict[str, Any] = {
         "record": _json(record),
-        "content_hash": hashlib.sha256(_json({**record, "revision": 0}).encode()).hexdigest()[:32],
+        "content_hash": records.content_hash(_json({**record, "revision": 0})),
         "caller_region": None,
         "sip_call_id": None,
         "updated_us": now_us,

@@ -102,6 +102,11 @@ class Operator:
         """Put recorded calls into the journal."""
         self.journal.write_bytes(b"".join(journals.content(name) for name in names))
 
+    def use(self, database_url: str) -> None:
+        """Work on this database instead of the folder's."""
+        text = self.config.read_text()
+        self.config.write_text(text.replace(f"sqlite:///{self.folder}/dialmark.db", database_url))
+
     def track(
         self,
         *,
@@ -119,7 +124,7 @@ class Operator:
         async def nothing_known() -> tracker.Alive | None:
             return None
 
-        database = await store.Database.open(f"sqlite:///{self.folder}/dialmark.db")
+        database = await store.Database.open(context.settings(self.config).database.url)
         try:
             reading = tracker.Tracker(
                 database,

@@ -14,8 +14,7 @@ from tests.cli.conftest import ROUTING, Operator
 
 
 def test_an_operators_day(operator: Operator, database_url: str, tmp_path: Path) -> None:
-    text = operator.config.read_text().replace(f"sqlite:///{operator.folder}/dialmark.db", database_url)
-    operator.config.write_text(text)
+    operator.use(database_url)
     operator.apply()
     operator.apply(ROUTING.replace("Radio", "Wireless"))
     assert "Revision 3 applied" in operator("routing", "rollback", 1).out
