@@ -71,6 +71,14 @@ class Wrong:
     message: str
 
 
+class Unfit(ValueError):
+    """What was said does not fit with what is known. `field` names what is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which call is meant: exactly one way is set. Times in µs UTC, `until_us` exclusive."""
@@ -104,17 +112,24 @@ class Result:
     closed_on: int | None = None
     """yyyymmdd: when the deal was closed, or is expected to be while it is open."""
 
-    def after(self, said: Mapping[str, Any]) -> Result:
+    def after(self, said: Mapping[str, Any], *, latest_day: int) -> Result:
         """The result once this was said (fields of this class; None takes a value away). A deal that is spoken of is
-        open until it is said to be won or lost. Raises ValueError for money without currency."""
+        open until it is said to be won or lost; a day on which it was expected to close is then let go of if it lies
+        ahead of `latest_day` (yyyymmdd). Raises Unfit for money without currency, and for a deal closed in the
+        future."""
         next_one = replace(self, **said)
         if next_one.value_e4 is None:
             next_one = replace(next_one, currency=None)
         elif next_one.currency is None:
-            raise ValueError("a value needs its currency")
+            raise Unfit("currency", "a value needs its currency")
         has_deal = any(getattr(next_one, name) is not None for name in _MAKES_DEAL)
         if has_deal and next_one.deal_state is None:
             next_one = replace(next_one, deal_state=State.OPEN)
+        is_ahead = next_one.closed_on is not None and next_one.closed_on > latest_day
+        if is_ahead and next_one.deal_state is not State.OPEN:
+            if said.get("closed_on") is not None:
+                raise Unfit("closed_on", "lies ahead: only a deal that is open can be expected to close")
+            next_one = replace(next_one, closed_on=None)
         return next_one
 
     def changes_to(self, other: Result) -> dict[str, list[Any]]:

@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo
 from gateway import store
 from gateway.core import book, costs
 from gateway.services import dealing
+from gateway.store import audit, restated
 from gateway.store import costs as stored_costs
-from gateway.store import restated
 
 MAX_RESTATED = 400
 """Days back that a late wage marks."""
+MAX_AHEAD = 366
+"""Days ahead that something can be entered for: a year later is a slip of the pen, and stands in no report."""
 _MARKED = {costs.SPEND.name: restated.SPEND, costs.WAGES.name: restated.WAGES, costs.HOURS.name: restated.WAGES}
 
 
@@ -39,10 +41,15 @@ async def take(
     now_us: int,
     is_sheet: bool = False,
     dry_run: bool = False,
+    is_audited: bool = False,
     told: Callable[[int], None] = lambda done: None,
 ) -> Done:
-    """Takes all rows (place and values) or none. Raises `dealing.Refused`, StoreUnavailable."""
+    """Takes all rows (place and values) or none. `is_audited` writes an audit row of what changed. Raises
+    `dealing.Refused`, StoreUnavailable."""
+    zone = ZoneInfo(current.default_site.time_zone if current is not None else "UTC")
+    today = dealing.day_of(now_us, zone)
     rows = _read(kind, asked, costs.Known.of(current), is_sheet, told)
+    _refuse_far_days(rows, today)
     async with database.begin() as tx:
         await stored_costs.lock(tx)
         known = await stored_costs.existing(tx, [row for _, row in rows])
@@ -50,10 +57,13 @@ async def take(
         changed = [row for _, row in rows if known.get(row.key) != row or _ends_parts(row, with_parts)]
         if changed and not dry_run:
             await stored_costs.save(tx, changed, by=by, now_us=now_us)
-            zone = ZoneInfo(current.default_site.time_zone if current is not None else "UTC")
-            today = dealing.day_of(now_us, zone)
             late = [(day, "") for row in changed for day in _days(row, today)]
             await restated.mark(tx, late, _MARKED[kind.name], now_us=now_us)
+            if is_audited:
+                details = {"rows": len(changed)}
+                await audit.append(
+                    tx, at_us=now_us, actor=by, action="costs.changed", subject=f"costs:{kind.name}", details=details
+                )
     return Done(len(changed), len(rows) - len(changed))
 
 
@@ -79,6 +89,17 @@ def _read(
     if problems:
         raise dealing.Refused(problems)
     return rows
+
+
+def _refuse_far_days(rows: Sequence[tuple[int, costs.Row]], today: int) -> None:
+    last = _date(today) + timedelta(days=MAX_AHEAD)
+    problems = []
+    for place, row in rows:
+        name, day = ("from_day", row.from_day) if isinstance(row, costs.Wage) else ("day", row.day)
+        if _date(day) > last:
+            problems.append(dealing.Problem(place, name, f"lies more than {MAX_AHEAD} days ahead"))
+    if problems:
+        raise dealing.Refused(problems)
 
 
 def _days(row: costs.Row, today: int) -> list[int]:

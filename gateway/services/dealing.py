@@ -16,11 +16,15 @@ from zoneinfo import ZoneInfo
 
 from gateway import store
 from gateway.core import book, deals, events, records
+from gateway.store import audit, forgetting, outbox, restated, results
 from gateway.store import calls as stored_calls
-from gateway.store import forgetting, outbox, restated, results
 
 MAX_PROBLEMS = 1_000
 """So many are told of one file."""
+_DAY_US = 86_400_000_000
+"""A CRM farther east may be a day ahead."""
+SEEN = "seen"
+"""Field of the problem that somebody else was quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who says it and how it came: `token:…`, `inbound:…`, `cli:…`; `api`, `webhook`, `csv`."""
+    """Who says it and how it came: `token:…`, `inbound:…`, `cli:…`; `api`, `webhook`, `csv`, `page`."""
 
     by: str
     way: str
@@ -61,10 +65,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A row as it came. `values` by field."""
+    """A row as it came. `values` by field. `seen`: how many changes of the call its author knew of; more by now, and
+    it is refused. None: not asked."""
 
     place: int
     values: Mapping[str, object]
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class _Found:
     place: int
     call_id: str
     said: Mapping[str, Any]
+    seen: int | None = None
 
 
 @dataclass(slots=True)
@@ -123,10 +130,11 @@ class Dealing:
         is_sheet: bool = False,
         message: tuple[str, str] | None = None,
         dry_run: bool = False,
+        is_audited: bool = False,
         told: Callable[[int], None] = lambda done: None,
     ) -> Done:
-        """Takes all rows or none. `message` is the source and id of a message that counts once; `told` hears how many
-        rows are found. Raises Refused, StoreUnavailable."""
+        """Takes all rows or none. `message` is the source and id of a message that counts once; `is_audited` writes an
+        audit row for each changed call; `told` hears how many rows are found. Raises Refused, StoreUnavailable."""
         found = await self._found(asked, is_sheet, told)
         async with self._database.begin() as tx:
             now_us = self._now_us()
@@ -136,6 +144,8 @@ class Dealing:
             done, work, rows = await self._apply(tx, found, source, now_us)
             if not dry_run:
                 await self._write(tx, work, rows, now_us)
+                if is_audited:
+                    await _write_down(tx, work, source, now_us)
         self._events_added()
         return done
 
@@ -144,26 +154,26 @@ class Dealing:
     async def _found(self, asked: Sequence[Asked], is_sheet: bool, told: Callable[[int], None]) -> list[_Found]:
         how = self.reading(is_sheet=is_sheet)
         problems: list[Problem] = []
-        wishes: list[tuple[int, deals.Wish]] = []
+        wishes: list[tuple[Asked, deals.Wish]] = []
         for one in asked:
             read = deals.read(one.values, how)
             if isinstance(read, deals.Wish):
-                wishes.append((one.place, read))
+                wishes.append((one, read))
             else:
                 problems += [Problem(one.place, wrong.field, wrong.message) for wrong in read]
         found: list[_Found] = []
         async with self._database.read() as connection:
             ids = [wish.where.call_id for _, wish in wishes if wish.where.call_id is not None]
             known = await stored_calls.saved(connection, ids)
-            for number, (place, wish) in enumerate(wishes, 1):
+            for number, (one, wish) in enumerate(wishes, 1):
                 if wish.where.call_id is None:
                     matches = await results.find(connection, wish.where)
                 else:
                     matches = [wish.where.call_id] if wish.where.call_id in known else []
                 if len(matches) == 1:
-                    found.append(_Found(place, matches[0], wish.said))
+                    found.append(_Found(one.place, matches[0], wish.said, one.seen))
                 else:
-                    problems.append(Problem(place, _field_of(wish.where), _not_one(wish.where, matches)))
+                    problems.append(Problem(one.place, _field_of(wish.where), _not_one(wish.where, matches)))
                 told(number)
                 if len(problems) > MAX_PROBLEMS:
                     break
@@ -195,10 +205,13 @@ class Dealing:
     def _say(self, work: _Work, one: _Found, row: stored_calls.CallRow, source: Source, now_us: int) -> None:
         before = work.stored.get(one.call_id)
         known = before.result if before is not None else deals.NOTHING
+        if one.seen is not None and one.seen != (before.changes if before is not None else 0):
+            work.problems.append(Problem(one.place, SEEN, "somebody else has changed the result meanwhile"))
+            return
         try:
-            after = known.after(one.said)
-        except ValueError as error:
-            work.problems.append(Problem(one.place, "currency", str(error)))
+            after = known.after(one.said, latest_day=self._day(row.site, now_us + _DAY_US))
+        except deals.Unfit as error:
+            work.problems.append(Problem(one.place, error.field, str(error)))
             return
         changed = known.changes_to(after)
         if not changed:
@@ -213,13 +226,13 @@ class Dealing:
         next_one = results.changed(before, after, at_us=now_us, by=source.by, way=source.way)
         work.stored[one.call_id] = work.changed[one.call_id] = next_one
         work.history.append(results.Change(one.call_id, now_us, source.by, source.way, changed))
-        if deals.is_counted(changed) and row.day_local < self._today(row.site, now_us):
+        if deals.is_counted(changed) and row.day_local < self._day(row.site, now_us):
             work.restated.append((row.day_local, row.site))
 
-    def _today(self, site: str, now_us: int) -> int:
+    def _day(self, site: str, at_us: int) -> int:
         current = self._current_book()
         known = current.sites.get(site) if current is not None else None
-        return day_of(now_us, ZoneInfo(known.time_zone) if known is not None else ZoneInfo("UTC"))
+        return day_of(at_us, ZoneInfo(known.time_zone) if known is not None else ZoneInfo("UTC"))
 
     async def _write(
         self, tx: store.Transaction, work: _Work, rows: Mapping[str, stored_calls.CallRow], now_us: int
@@ -231,6 +244,19 @@ class Dealing:
         told = [_event(rows[call_id], one, now_us) for call_id, one in work.changed.items() if _is_over(rows[call_id])]
         await outbox.add(tx, told, self._targets)
         await restated.mark(tx, work.restated, restated.RESULTS, now_us=now_us)
+
+
+async def _write_down(tx: store.Transaction, work: _Work, source: Source, now_us: int) -> None:
+    """Names of fields only: the audit holds no words about a person."""
+    for change in work.history:
+        await audit.append(
+            tx,
+            at_us=now_us,
+            actor=source.by,
+            action="result.changed",
+            subject=f"call:{change.call_id}",
+            details={"fields": sorted(change.said)},
+        )
 
 
 def day_of(at_us: int, zone: tzinfo) -> int:

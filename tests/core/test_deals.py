@@ -97,4 +97,4 @@ def test_an_empty_cell_leaves_and_a_dash_takes_away() -> None:
     assert isinstance(found, deals.Wish)
     assert found.said == {"note": None, "tags": (), "qualified": False}
     known = deals.Result(note="old", tags=("a",), lead_status="hot")
-    assert known.after(found.said) == deals.Result(qualified=False, lead_status="hot")
+    assert known.after(found.said, latest_day=20261121) == deals.Result(qualified=False, lead_status="hot")

@@ -10,8 +10,8 @@ import pytest
 from gateway import store
 from gateway.core import costs, deals
 from gateway.services import costing, dealing
+from gateway.store import audit, restated
 from gateway.store import costs as stored
-from gateway.store import restated
 from tests.web import material
 
 NOW_US = int(material.NOW.timestamp() * 1_000_000)  # 2026-11-21
@@ -122,3 +122,28 @@ def test_hours_that_are_none(written: object) -> None:
     assert isinstance(found, list)
     assert [one.field for one in found] == ["hours"]
     assert isinstance(found[0], deals.Wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        (costs.SPEND, spent("1", "2062-11-20")),
+        (costs.HOURS, {"agent": "anna", "day": "2027-11-23", "hours": "8"}),
+        (costs.WAGES, {"agent": "anna", "from_day": "2027-11-23", "hourly": "8", "currency": "RUB"}),
+    ],
+)
+async def test_a_day_far_ahead_is_a_slip(database: store.Database, kind: costs.Kind, row: dict[str, object]) -> None:
+    with pytest.raises(dealing.Refused) as caught:
+        await take(database, row, kind=kind)
+    assert "ahead" in str(caught.value.problems[0].message)
+    name = "from_day" if kind is costs.WAGES else "day"
+    assert await take(database, {**row, name: "2027-11-22"}, kind=kind) == (1, 0)
+
+
+async def test_what_a_person_changes_is_audited(database: store.Database) -> None:
+    await take(database, spent("1"), is_audited=True)
+    await take(database, spent("1"), is_audited=True)
+    await take(database, spent("2"), is_audited=True, dry_run=True)
+    async with database.read() as connection:
+        rows = await audit.entries(connection)
+    assert [(one.action, one.subject, one.actor) for one in rows] == [("costs.changed", "costs:spend", "cli:anna")]

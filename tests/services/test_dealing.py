@@ -14,13 +14,14 @@ from gateway import store
 from gateway.core import deals, events
 from gateway.core.outgoing import crm
 from gateway.services import dealing, filing
-from gateway.store import calls, forgetting, joined, outbox, restated, results, targets
+from gateway.store import audit, calls, forgetting, joined, outbox, restated, results, targets
 from tests.store import examples
 from tests.web import material
 
 CRM = "webhook:crm"
 BY_API = dealing.Source("token:crm", "api")
 DAY_US = 86_400_000_000
+TODAY = 20260924
 
 
 def row(number: int = 1, **changes: Any) -> calls.CallRow:
@@ -274,11 +275,11 @@ async def test_an_erased_caller_leaves_counts_only(database: store.Database) -> 
 
 
 def test_money_needs_its_currency_and_loses_it_with_the_value() -> None:
-    known = deals.NOTHING.after({"value_e4": 10_000, "currency": "EUR"})
+    known = deals.NOTHING.after({"value_e4": 10_000, "currency": "EUR"}, latest_day=TODAY)
     assert known.deal_state is deals.State.OPEN
-    assert known.after({"value_e4": None}).currency is None
+    assert known.after({"value_e4": None}, latest_day=TODAY).currency is None
     with pytest.raises(ValueError, match="currency"):
-        deals.NOTHING.after({"value_e4": 10_000})
+        deals.NOTHING.after({"value_e4": 10_000}, latest_day=TODAY)
 
 
 # -- beside the tracker -----------------------------------------------------------------------------------------------
@@ -350,3 +351,38 @@ async def test_one_deal_never_comes_to_belong_to_two_calls(database: store.Datab
     tries = [say(database, of(number, deal_id="D-1", deal_state="won")) for number in range(1, 7)]
     ended = await asyncio.gather(*tries, return_exceptions=True)
     assert sorted(type(one).__name__ for one in ended) == ["Done", *["Refused"] * 5]
+
+
+async def test_a_deal_is_not_closed_in_the_future(database: store.Database) -> None:
+    """A day ahead is what an open deal is expected on; it is let go of when the deal is won earlier."""
+    await file(database, row())
+    far = {"value": "1", "currency": "RUB", "closed_on": "2027-01-31"}
+    for state in ("won", "lost"):
+        (problem,) = await refused(database, of(1, deal_state=state, **far))
+        assert problem[:2] == (0, "closed_on")
+    await say(database, of(1, deal_state="open", **far))
+    assert (await record(database))["result"]["deal"]["closed_on"] == "2027-01-31"
+    await say(database, of(1, deal_state="won"))
+    deal = (await record(database))["result"]["deal"]
+    assert (deal["state"], deal["closed_on"], deal["value"]) == ("won", None, "1.00")
+    await say(database, of(1, closed_on="2026-09-25"))
+    assert (await record(database))["result"]["deal"]["closed_on"] == "2026-09-25", "a CRM farther east is a day ahead"
+
+
+async def test_who_did_not_see_the_last_change_is_refused(database: store.Database) -> None:
+    """Two people with the same page open: the second is told, and nothing of the first is lost."""
+    await file(database, row())
+    takes = at(database)
+    first = dealing.Asked(0, of(1, qualified=True), seen=0)
+    await takes.take([first], BY_API, is_audited=True)
+    with pytest.raises(dealing.Refused) as caught:
+        await takes.take([dealing.Asked(0, of(1, qualified=False, note="late"), seen=0)], BY_API, is_audited=True)
+    assert [one.field for one in caught.value.problems] == [dealing.SEEN]
+    await takes.take([dealing.Asked(0, of(1, note="a secret"), seen=1)], BY_API, is_audited=True)
+    assert (await record(database))["result"]["qualified"] is True
+    async with database.read() as connection:
+        rows = await audit.entries(connection)
+    assert [(one.action, one.actor, one.details) for one in rows] == [
+        ("result.changed", "token:crm", '{"fields":["qualified"]}'),
+        ("result.changed", "token:crm", '{"fields":["note"]}'),
+    ]
