@@ -46,7 +46,7 @@ async def _tried(chosen: Settings, target: str, call_id: str, ringing: bool) -> 
     from gateway.core.outgoing import adapters
     from gateway.daemon import outgoing
     from gateway.services import callersvisit, posting
-    from gateway.store import calls
+    from gateway.store import calls, joined
 
     async with context.database(chosen) as opened:
         book = await context.book_in_force(opened, chosen)
@@ -54,12 +54,13 @@ async def _tried(chosen: Settings, target: str, call_id: str, ringing: bool) -> 
         integration = _named(known, target)
         async with opened.read() as connection:
             row = await calls.get(connection, call_id)
-        if row is None:
+            documents = await joined.documents(connection, [row] if row is not None else [])
+        if not documents:
             raise failures.Failure(f"there is no call '{output.plain(call_id[:40])}'")
         visitor = await callersvisit.CallersVisit(opened)(call_id)
         now_us = moments.micros(context.now())
         kind = adapters.RINGING if ringing else "call.completed"
-        event = adapters.Handed(call_id, kind, now_us, json.loads(row.record), call_id)
+        event = adapters.Handed(call_id, kind, now_us, documents[0], call_id)
         made = outgoing.adapter(replace(integration, dry_run=True), outgoing.workshop(chosen))
         try:
             return await made.deliver(event, adapters.Attempt(now_us, visitor=visitor, dry_run=True))

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.config import outgoing, tables
-from gateway.core.outgoing import crm, ga4, google_ads, hubspot, meta, metrica, salesforce
+from gateway.core.outgoing import crm, ga4, google_ads, hubspot, meta, metrica, salesforce, worth
 from gateway.core.outgoing.integration import CRMS, Auth, Integration, Kind
 
 SECRET = outgoing.SECRET
@@ -147,6 +147,7 @@ def _worth(table: tables.Table) -> dict[str, Any]:
         table.wrong(None, "needs value and currency, or neither")
     return {
         "qualified_seconds": table.whole("qualified_seconds", 30, 0, MAX_SECONDS),
+        "counts": table.choice("counts", worth.Counts, worth.Counts.QUALIFIED),
         "value": Decimal(value) if value is not None else None,
         "currency": currency,
     }

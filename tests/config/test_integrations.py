@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import routingfile
-from gateway.core.outgoing import crm, ga4, google_ads, metrica
+from gateway.core.outgoing import crm, ga4, google_ads, metrica, worth
 from gateway.core.outgoing.integration import CRMS, Auth, Integration, Kind
 from gateway.senders import catalogue, service
 from tests.config import files
@@ -69,6 +69,16 @@ def test_what_was_written_is_what_is_sent() -> None:
     )
 
 
+def test_what_counts_as_a_lead_is_chosen() -> None:
+    """R90: a conversion may be a call worth having, or a deal that was won."""
+    by_default = parsed("google_ads", GOOD["google_ads"]).account
+    assert isinstance(by_default, google_ads.Account)
+    assert by_default.counts is worth.Counts.QUALIFIED
+    won = parsed("google_ads", GOOD["google_ads"] + '\ncounts = "won"').account
+    assert isinstance(won, google_ads.Account)
+    assert won.counts is worth.Counts.WON
+
+
 def test_profile_attributes_are_off_until_they_are_named() -> None:
     """R89: free keys, off by default."""
     policy = parsed("pipedrive", GOOD["pipedrive"]).policy
@@ -92,6 +102,7 @@ def test_a_crm_without_cards_is_not_told_that_it_rings() -> None:
         ("ga4", GOOD["ga4"].replace('currency = "EUR"', ""), "value and currency, or neither"),
         ("ga4", GOOD["ga4"] + '\ntoken = "file:/s"', "token: there is no such key here"),
         ("ga4", GOOD["ga4"] + "\nleads = true", "leads: there is no such key here"),
+        ("ga4", GOOD["ga4"] + '\ncounts = "sold"', "counts"),
         ("metrica", 'counter_id = "98765"', "token: is missing"),
         ("metrica", GOOD["metrica"].replace("{call_id}", "{number}"), "with {call_id} in it"),
         ("metrica", GOOD["metrica"].replace("{call_id}", "{call_id}{x}"), "with {call_id} in it"),

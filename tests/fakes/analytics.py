@@ -19,9 +19,16 @@ NOW_SECONDS = 1_795_260_720
 class Ga4(Peer):
     """A data stream."""
 
+    now_seconds = NOW_SECONDS
+
     def __init__(self) -> None:
         super().__init__()
         self.counted: list[dict[str, Any]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Of all events that were counted."""
+        return [one["name"] for body in self.counted for one in body["events"]]
 
     def answer(self, asked: Asked) -> Reply:
         # POST …/mp/collect?measurement_id=G-…&api_secret=…
@@ -49,7 +56,7 @@ class Ga4(Peer):
                 # events:[…], ≤ 25 events/request
                 "events": lambda value: 1 <= len(value) <= 25,
                 # timestamp_micros: backdating ≤ 72 h
-                "timestamp_micros": lambda value: whole(value) and NOW_SECONDS - value / 1e6 <= 72 * 3600,
+                "timestamp_micros": lambda value: whole(value) and 0 <= self.now_seconds - value / 1e6 <= 72 * 3600,
                 "consent": lambda value: (
                     set(value) == {"ad_user_data", "ad_personalization"}
                     and set(value.values()) <= {"GRANTED", "DENIED"}
@@ -69,6 +76,13 @@ class Ga4(Peer):
             fields(event["params"], *_PARAMS[event["name"]])
             # values ≤ 100 chars
             holds(all(len(str(value)) <= 100 for value in event["params"].values()), "values ≤ 100 chars")
+            # generate_lead {currency, value, …}
+            holds(("value" in event["params"]) == ("currency" in event["params"]), "a value has its currency")
+
+
+def iso4217(value: Any) -> bool:
+    """Three capital letters."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value) is not None
 
 
 _SESSION = {"engagement_time_msec": equal(1)}
@@ -87,7 +101,7 @@ _PARAMS: dict[str, Any] = {
     # generate_lead {currency, value, lead_source}
     "generate_lead": (
         {**_SESSION, "call_id": text},
-        {"session_id": digits, "currency": text, "value": number, "lead_source": text},
+        {"session_id": digits, "currency": iso4217, "value": number, "lead_source": text},
     ),
 }
 
@@ -158,7 +172,7 @@ class Metrica(Peer):
                 "StaticCall": equal("0"),
                 # Price, Currency: decimal point; ISO 4217
                 "Price": lambda value: re.fullmatch(r"\d+(\.\d+)?", value) is not None,
-                "Currency": lambda value: re.fullmatch(r"[A-Z]{3}", value) is not None,
+                "Currency": iso4217,
                 # PhoneNumber +70123456789
                 "PhoneNumber": lambda value: re.fullmatch(r"\+\d{7,15}", value) is not None,
                 "TalkDuration": digits,
@@ -214,7 +228,7 @@ class GoogleAds(Peer):
             },
             {
                 "conversionValue": number,
-                "currencyCode": lambda value: re.fullmatch(r"[A-Z]{3}", value) is not None,
+                "currencyCode": iso4217,
                 # userIdentifiers:[{hashedPhoneNumber}] (≤ 5)
                 "userIdentifiers": lambda value: (
                     len(value) <= 5
@@ -240,6 +254,8 @@ class GoogleAds(Peer):
 class Meta(Peer):
     """A dataset."""
 
+    now_seconds = NOW_SECONDS
+
     def __init__(self) -> None:
         super().__init__()
         self.events: dict[tuple[str, str], dict[str, Any]] = {}
@@ -258,7 +274,7 @@ class Meta(Peer):
                 # event_name:"Lead"|"Contact"
                 "event_name": one_of("Lead", "Contact"),
                 # event_time in seconds and ≤ 7 days old
-                "event_time": lambda value: whole(value) and 0 <= NOW_SECONDS - value <= 7 * 86_400,
+                "event_time": lambda value: whole(value) and 0 <= self.now_seconds - value <= 7 * 86_400,
                 "event_id": text,
                 "action_source": equal("phone_call"),
                 "user_data": lambda value: isinstance(value, dict),
@@ -274,7 +290,10 @@ class Meta(Peer):
             {},
             {"ph": hashes, "country": hashes, "external_id": hashes, "fbc": plain, "fbp": plain},
         )
-        fields(event["custom_data"], {"call_outcome": text, "talk_seconds": whole}, {"currency": text, "value": number})
+        # custom_data:{currency,value,…}
+        worth = {"currency": iso4217, "value": number}
+        fields(event["custom_data"], {"call_outcome": text, "talk_seconds": whole}, worth)
+        holds(set(worth) & set(event["custom_data"]) in (set(), set(worth)), "a value has its currency")
         # event_id+event_name de-duplicates
         self.events[event["event_name"], event["event_id"]] = event
         # → {events_received,messages,fbtrace_id}

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
+from gateway.core import deals, money, records
 from gateway.core.outgoing import adapters, talks, told
 from gateway.core.outgoing.adapters import Attempt, Handed, Settled, State
 from gateway.senders import outside, service
@@ -51,6 +52,26 @@ def record(**changes: Any) -> dict[str, Any]:
     }
     found["caller"] = {**found["caller"], **changes.pop("caller", {})}
     return {**found, **changes}
+
+
+def said(at_us: int = NOW_US, **fields: Any) -> dict[str, Any]:
+    """`result` of a record: what was said of the call, and when. Fields as in `deals.Result`; `value` is a text."""
+    if "value" in fields:
+        fields["value_e4"] = money.amount(fields.pop("value"))
+    return deals.document(
+        deals.Result(**fields), changed_at=records.timestamp(at_us), changed_by="inbound:crm", way="webhook", changes=1
+    )
+
+
+def scored(score: int = 0, *, tags: Sequence[str] = (), **marks: bool | None) -> dict[str, Any]:
+    """`scoring` of a record: what the rules made of the call."""
+    return {
+        "score": score,
+        "qualified": marks.get("qualified"),
+        "spam": marks.get("spam"),
+        "tags": [{"tag": tag, "origin": "rule", "rule": "one"} for tag in tags],
+        "rules": [{"rule": "one", "points": score}],
+    }
 
 
 def event(

@@ -1,4 +1,4 @@
-"""Google Ads click conversions (R68, R90): an answered call of somebody who clicked an ad.
+"""Google Ads click conversions (R68, R90): a lead, or a deal that was won, of somebody who clicked an ad and called.
 
 Rules: integrations.md 4.3. `orderId` is unique for each conversion action, so it may be sent again. Newer fields need
 their Data Manager API: only `Request` and `_judged` know which transport this is.
@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.core.outgoing import hashing, talks, told
+from gateway.core.outcomes import Outcome
+from gateway.core.outgoing import hashing, talks, told, worth
 from gateway.core.outgoing.adapters import CLOSING, Attempt, Handed, Settled, done, skipped
 from gateway.core.outgoing.told import SECOND_US
 
@@ -41,8 +42,10 @@ class Account:
     login_customer_id: str | None = None
     version: str = "v24"
     qualified_seconds: int = 30
-    """Shorter talks are no conversion."""
+    """Shorter talks are no conversion, if nobody says otherwise."""
+    counts: worth.Counts = worth.Counts.QUALIFIED
     value: Decimal | None = None
+    """Of a conversion without a deal."""
     currency: str | None = None
     send_hashed_number: bool = False
     validate_only: bool = False
@@ -89,12 +92,13 @@ def conversion(call: told.Call, account: Account) -> dict[str, Any]:
     found: dict[str, Any] = {
         click: call.click_ids[click],
         "conversionAction": f"customers/{account.customer_id}/conversionActions/{account.conversion_action_id}",
+        # Of the call also for a deal of later: our own reports count it there too.
         "conversionDateTime": date_time(call.started_us, call.time_zone),
         "orderId": call.call_id,
         "consent": {"adUserData": "GRANTED", "adPersonalization": "GRANTED"},
     }
-    if account.value is not None and account.currency is not None:
-        found |= {"conversionValue": float(account.value), "currencyCode": account.currency}
+    if (money := worth.money(call, account)) is not None:
+        found |= {"conversionValue": float(money[0]), "currencyCode": money[1]}
     # Enhanced conversions go with a gclid alone.
     if account.send_hashed_number and click == "gclid" and call.caller_number is not None:
         found["userIdentifiers"] = [{"hashedPhoneNumber": hashing.google(call.caller_number)}]
@@ -112,8 +116,10 @@ def _why_not(call: told.Call, attempt: Attempt, account: Account) -> str | None:
         return "sent before"
     if not call.is_inbound:
         return "outbound"
-    if not call.was_answered or call.talk_seconds < account.qualified_seconds:
-        return "not qualified: nobody answered, or too short"
+    if call.outcome is Outcome.BANNED:
+        return "banned caller"
+    if (why := worth.why_no_lead(call, account)) is not None:
+        return why
     if not any(call.click_ids.get(name) for name in CLICK_IDS):
         return "no click on an ad of Google"
     if attempt.visitor is None or not attempt.visitor.allows_ads:

@@ -1,4 +1,4 @@
-"""Meta Conversions API (R68, R90): a call as `Contact`, a qualified one as `Lead`.
+"""Meta Conversions API (R68, R90): a call as `Contact`, a lead as `Lead`, also when it becomes one later.
 
 Rules: integrations.md 4.4. `event_id` with `event_name` de-duplicates on their side, so it may be sent again.
 """
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from gateway.core.outgoing import hashing, talks, told
+from gateway.core.outcomes import Outcome
+from gateway.core.outgoing import hashing, talks, told, worth
 from gateway.core.outgoing.adapters import CLOSING, Attempt, Handed, Settled, done, skipped
 from gateway.core.outgoing.told import DAY_US, SECOND_US
 
@@ -28,6 +29,7 @@ class Account:
     dataset_id: str
     version: str = "v24.0"
     qualified_seconds: int = 30
+    counts: worth.Counts = worth.Counts.QUALIFIED
     value: Decimal | None = None
     currency: str | None = None
     test_event_code: str | None = None
@@ -50,7 +52,7 @@ class Meta:
     def tell(self, event: Handed, attempt: Attempt) -> talks.Talk[Settled]:
         """Sends the call; doubles are theirs to know."""
         call = told.call(event.data)
-        why_not = _why_not(call, attempt)
+        why_not = _why_not(call, attempt, self._account)
         if why_not is not None or attempt.visitor is None:
             return skipped(why_not or "no visitor")
         body: dict[str, Any] = {"data": [conversion(call, attempt.visitor, self._account)]}
@@ -59,15 +61,16 @@ class Meta:
         path = f"/{self._account.version}/{self._account.dataset_id}/events"
         answer = yield talks.Request("POST", path, json=body)
         found = _expect(answer)
-        return done(str(found.get("fbtrace_id", "")) or None, known={"sent": event.event_id})
+        known = worth.sent(event.event_id, with_lead=worth.is_lead(call, self._account))
+        return done(str(found.get("fbtrace_id", "")) or None, known=known)
 
 
 def conversion(call: told.Call, visitor: told.Visitor, account: Account) -> dict[str, Any]:
     """One member of `data`."""
-    is_lead = call.was_answered and call.talk_seconds >= account.qualified_seconds
+    is_lead = worth.is_lead(call, account)
     event: dict[str, Any] = {
         "event_name": "Lead" if is_lead else "Contact",
-        "event_time": call.started_us // SECOND_US,
+        "event_time": _at_us(call, account) // SECOND_US,
         "event_id": call.call_id,
         "action_source": "phone_call",
         "user_data": _user_data(call, visitor),
@@ -92,23 +95,31 @@ def _user_data(call: told.Call, visitor: told.Visitor) -> dict[str, Any]:
 def _custom_data(call: told.Call, account: Account, *, is_lead: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"call_outcome": call.outcome.value if call.outcome is not None else None}
     found["talk_seconds"] = call.talk_seconds
-    if is_lead and account.value is not None and account.currency is not None:
-        found |= {"currency": account.currency, "value": float(account.value)}
+    if is_lead and (money := worth.money(call, account)) is not None:
+        found |= {"currency": money[1], "value": float(money[0])}
     return found
 
 
-def _why_not(call: told.Call, attempt: Attempt) -> str | None:
-    if "sent" in attempt.known:
+def _at_us(call: told.Call, account: Account) -> int:
+    return worth.lead_us(call, account) if worth.is_lead(call, account) else call.started_us
+
+
+def _why_not(call: told.Call, attempt: Attempt, account: Account) -> str | None:
+    if "sent" in attempt.known and not worth.follows(call, account, attempt.known):
         return "sent before"
     if not call.is_inbound:
         return "outbound"
-    if not call.was_answered:
+    if call.outcome is Outcome.BANNED:
+        return "banned caller"
+    if call.is_spam:
+        return "marked as spam"
+    if not call.was_answered and not worth.is_lead(call, account):
         return "nobody answered"
     if attempt.visitor is None:
         return "no visitor, or no consent"
     if not attempt.visitor.allows_ads:
         return "no consent to advertising"
-    if attempt.now_us - call.started_us > MAX_AGE_US:
+    if attempt.now_us - _at_us(call, account) > MAX_AGE_US:
         return "older than 7 days"
     return None
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from gateway.core.outgoing import adapters, dispositions, talks, told
+from gateway.core.outgoing import adapters, dispositions, talks, told, worth
 from gateway.core.outgoing.adapters import Attempt, Batching, Handed, Settled
 from gateway.core.outgoing.told import DAY_US, SECOND_US
 
@@ -47,8 +47,9 @@ class Account:
     counter_id: str
     goal_name: str = "Звонок"
     qualified_seconds: int = 30
+    counts: worth.Counts = worth.Counts.QUALIFIED
     value: Decimal | None = None
-    """Of a qualified call."""
+    """Of a lead without a deal."""
     currency: str | None = None
     send_number: bool = False
     call_url: str | None = None
@@ -182,8 +183,8 @@ def row(call: told.Call, attempt: Attempt, account: Account) -> dict[str, str]:
         "URL": call.landing_page,
         "CallTrackerURL": account.call_url.format(call_id=call.call_id) if account.call_url else None,
     }
-    if account.value is not None and account.currency is not None and call.talk_seconds >= account.qualified_seconds:
-        found |= {"Price": format(account.value, "f"), "Currency": account.currency}
+    if worth.is_lead(call, account) and (money := worth.money(call, account)) is not None:
+        found |= {"Price": format(money[0], "f"), "Currency": money[1]}
     # A line break in a campaign's name would be two rows to most readers of CSV.
     return {name: " ".join(str(value).split()) for name, value in found.items() if value is not None}
 
@@ -210,9 +211,11 @@ class _Lines:
 
 def _why_not(event: Handed, call: told.Call, attempt: Attempt) -> str | None:
     if "sent" in attempt.known:
-        return None if attempt.known["sent"] == event.event_id else "sent before"
+        return None if attempt.known["sent"] == event.event_id else "sent before: Metrica takes no corrections"
     if not call.is_inbound:
         return "outbound"
+    if call.is_spam:
+        return "marked as spam"
     if dispositions.of(call.outcome).yandex_missed is None:
         return "banned caller"
     if attempt.visitor is None or not id_of(call, attempt)[0]:

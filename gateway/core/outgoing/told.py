@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from gateway.core import outcomes
+from gateway.core import deals, outcomes
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -35,6 +36,35 @@ class Visitor:
     allows_ads: bool = False
     """Agreed to advertising too, not only to being counted."""
     landing_page: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a person or the CRM said of a call: the record's `result`. None, empty: nothing."""
+
+    at_us: int
+    """When it was last changed."""
+    qualified: bool | None = None
+    spam: bool | None = None
+    goal_reached: bool | None = None
+    lead_status: str | None = None
+    note: str | None = None
+    tags: tuple[str, ...] = ()
+    deal_state: deals.State | None = None
+    deal_stage: str | None = None
+    value: Decimal | None = None
+    """Of the deal; with `currency`, or neither."""
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the rules of the routing file made of a call: the record's `scoring`."""
+
+    score: int
+    qualified: bool | None = None
+    spam: bool | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +104,23 @@ class Call:
     visitor_id: str | None
     confidence: float
     is_recorded: bool
+    said: Said | None = None
+    rules: Rules | None = None
+    keyed_goal: bool | None = None
+    """Whether the goal was reached, as keyed in after the call."""
+
+    @property
+    def is_spam(self) -> bool:
+        """What a person or the CRM said outweighs a rule."""
+        by_rules = self.rules.spam if self.rules is not None else None
+        said = self.said.spam if self.said is not None else None
+        return bool(by_rules if said is None else said)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Those of rules, then those that were given."""
+        given = (*(self.rules.tags if self.rules else ()), *(self.said.tags if self.said else ()))
+        return tuple(dict.fromkeys(given))
 
     @property
     def is_inbound(self) -> bool:
@@ -132,6 +179,40 @@ def call(record: Mapping[str, Any]) -> Call:
         visitor_id=found["visitor_id"],
         confidence=float(found["confidence"]),
         is_recorded=_is_recorded(record["recording_consent"]),
+        said=_said(record.get("result")),
+        rules=_rules(record.get("scoring")),
+        keyed_goal=(record.get("rating") or {}).get("goal_reached"),
+    )
+
+
+def _said(result: Mapping[str, Any] | None) -> Said | None:
+    if result is None:
+        return None
+    deal = result["deal"] or {}
+    value, state = deal.get("value"), deal.get("state")
+    return Said(
+        at_us=_us(result["changed_at"]) or 0,
+        qualified=result["qualified"],
+        spam=result["spam"],
+        goal_reached=result["goal_reached"],
+        lead_status=result["lead_status"],
+        note=result["note"],
+        tags=tuple(result["tags"]),
+        deal_state=deals.State(state) if state is not None else None,
+        deal_stage=deal.get("stage"),
+        value=Decimal(value) if value is not None else None,
+        currency=deal.get("currency"),
+    )
+
+
+def _rules(scoring: Mapping[str, Any] | None) -> Rules | None:
+    if scoring is None:
+        return None
+    return Rules(
+        score=scoring["score"],
+        qualified=scoring["qualified"],
+        spam=scoring["spam"],
+        tags=tuple(one["tag"] for one in scoring["tags"]),
     )
 
 
