@@ -163,7 +163,7 @@ def speech(settings: Settings, routing: book.Book) -> Iterator[Finding]:
     from gateway.core import handling
     from gateway.pbx import speech
 
-    wanted = [group[0] for group in handling.demands(routing)]
+    wanted = [group[0] for group in handling.demands(routing, settings.callbacks.rules())]
     if not wanted:
         return
     engine = speech.find(settings.prompts.engine, settings.prompts.command, settings.prompts.voice_by_language())

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr
 
 from gateway.config.settingsections import OptionalFile, Section, Switch, Whole, Word, listed, secret_of
+from gateway.core import callingback
 
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
@@ -38,6 +39,10 @@ class Callbacks(Section):
     ring_seconds: Annotated[Whole, Field(ge=5, le=120)] = Field(
         25, description="Seconds for which the agent's phone rings after a click."
     )
+
+    def rules(self) -> callingback.Rules:
+        """What of it the core decides by."""
+        return callingback.Rules(frozenset(self.countries), self.any_agent, self.keyed_result, self.click)
 
     def password(self) -> str:
         """The secret, from here or from its file. Raises `SettingsErrors` when the file cannot be read."""

@@ -7,7 +7,7 @@ cost (Wangiri). So countries are on a list, and kinds of numbers that bill the c
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -45,8 +45,10 @@ class Refusal(StrEnum):
     NO_TRUNK = "no_trunk"
 
 
-PROMPTS = frozenset(
-    {f"callback_{refusal.value}" for refusal in Refusal} | {"callback_down", "callback_result", "break_on", "break_off"}
+RESULT_PROMPT = "callback_result"
+_BREAK_PROMPTS = frozenset({"break_on", "break_off"})
+PROMPTS = (
+    frozenset(f"callback_{refusal.value}" for refusal in Refusal) | {"callback_down", RESULT_PROMPT} | _BREAK_PROMPTS
 )
 """What agents are told by their codes. Where one is not ready, tones tell, so none is missed."""
 
@@ -86,11 +88,15 @@ class CallBack:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The site's choices: `countries` (ISO 3166-1) besides those of its sites and trunks; `any_agent`: also tickets
-    of colleagues; `keyed`: ask for the result by keys."""
+    of colleagues; `keyed`: ask for the result by keys; `clicks`: page and API may begin call-backs."""
 
     countries: frozenset[str] = frozenset()
     any_agent: bool = False
     keyed: bool = False
+    clicks: bool = False
+
+
+DEFAULT = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +208,10 @@ def plan(ticket: Ticket, routing: book.Book) -> Plan:
     both sides, as for a call that comes in."""
     number, route = _tracking(ticket, routing), _route(ticket, routing)
     site = _site(route, ticket, routing)
-    rules = consent.Rules(site.recording or book.RecordingMode.OFF, site.region or site.country, site.consent)
-    if route is not None:
-        rules = consent.rules_of(number, route, site)
+    rules, language = _terms(number, route, site)
     asked = consent.OFF
     if rules.recording is not book.RecordingMode.OFF:
         asked = consent.decide(rules, consent.caller_region(ticket.caller or ""), routing.regions)
-    own = (number.language if number is not None else None) or (route.language if route is not None else None)
     return Plan(
         ticket=ticket.number,
         call_id=ticket.call_id,
@@ -217,7 +220,7 @@ def plan(ticket: Ticket, routing: book.Book) -> Plan:
         trunk=site.outbound_trunk or "",
         shown=_shown(number, site),
         consent=asked,
-        language=own or site.language,
+        language=language,
     )
 
 
@@ -226,12 +229,40 @@ def unrecorded(plan: Plan) -> Plan:
     return replace(plan, consent=consent.OFF)
 
 
-def demands(routing: book.Book) -> frozenset[prompts.Wanted]:
-    """What agents may be told, in the languages of the sites; nothing where nobody has a phone that could ask."""
-    if not routing.local_contexts or all(agent.endpoint is None for agent in routing.agents.values()):
+def is_possible(routing: book.Book, rules: Rules = DEFAULT) -> bool:
+    """Whether any agent's phone can begin a call-back, by the code or by a click."""
+    has_phone = any(agent.endpoint is not None for agent in routing.agents.values())
+    return has_phone and (bool(routing.local_contexts) or rules.clicks)
+
+
+def demands(routing: book.Book, rules: Rules = DEFAULT) -> frozenset[prompts.Wanted]:
+    """What agents may be told, in the language of the default site, and asked, in each that a call-back may have."""
+    if not is_possible(routing, rules):
         return frozenset()
-    languages = {site.language for site in routing.sites.values()}
-    return frozenset(prompts.Wanted(key, language) for key in PROMPTS for language in languages)
+    told = PROMPTS - {RESULT_PROMPT} - (frozenset() if routing.local_contexts else _BREAK_PROMPTS)
+    wanted = {prompts.Wanted(key, routing.default_site.language) for key in told}
+    if rules.keyed:
+        wanted |= {prompts.Wanted(RESULT_PROMPT, language) for _, language in terms(routing)}
+    return frozenset(wanted)
+
+
+def terms(routing: book.Book) -> Iterator[tuple[consent.Rules, str]]:
+    """Rules of consent and language that a call-back may have: by its number, by a route whose number is gone, or by a
+    site when somebody asked on a page."""
+    for number in routing.tracking_numbers.values():
+        yield _terms(number, routing.routes[number.route], routing.sites[routing.routes[number.route].site])
+    for route in routing.routes.values():
+        yield _terms(None, route, routing.sites[route.site])
+    for site in routing.sites.values():
+        yield _terms(None, None, site)
+
+
+def _terms(number: book.TrackingNumber | None, route: book.Route | None, site: book.Site) -> tuple[consent.Rules, str]:
+    own = (number.language if number is not None else None) or (route.language if route is not None else None)
+    if route is not None:
+        return consent.rules_of(number, route, site), own or site.language
+    rules = consent.Rules(site.recording or book.RecordingMode.OFF, site.region or site.country, site.consent)
+    return rules, own or site.language
 
 
 def _shown(number: book.TrackingNumber | None, site: book.Site) -> str | None:

@@ -5,7 +5,7 @@ A route that asks for none of it costs nothing: its plans stay on the hot path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.core import book, callingback, consent, plans, prompts, rating, whisper
@@ -164,34 +164,61 @@ def whispers(number: book.TrackingNumber, routing: book.Book) -> Iterator[tuple[
     yield from dict.fromkeys(whisper_of(route, number, routing, history) for history in histories)
 
 
-def demands(routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
-    """All audio that plans of this book can name, prompts first, each once: of each group one is enough, the first that
-    fits. More of them than numbers, but texts repeat."""
-    seen: set[tuple[prompts.Wanted, ...]] = set()
-    for group in (*_prompt_demands(routing), *_whisper_demands(routing)):
-        if group not in seen:
-            seen.add(group)
-            yield group
+def demands(routing: book.Book, codes: callingback.Rules = callingback.DEFAULT) -> Iterator[tuple[prompts.Wanted, ...]]:
+    """All audio that plans of this book can name, each once, stage by stage: of each group one is enough, the first
+    that fits. More of them than numbers, but texts repeat."""
+    for stage in stages(routing, codes):
+        yield from stage
 
 
-def _prompt_demands(routing: book.Book) -> Iterator[tuple[prompts.Wanted, ...]]:
-    wanted: set[prompts.Wanted] = set()
-    done: set[tuple[str, str]] = set()
-    for number in routing.tracking_numbers.values():
-        route = routing.routes[number.route]
-        language = language_of(number, route, routing)
-        wanted |= {prompts.Wanted(key, language) for key in _consent_keys(rules_of(number, route, routing), routing)}
-        if (route.key, language) not in done:
-            done.add((route.key, language))
-            wanted |= {prompts.Wanted(key, language) for key in _keys_of(route, routing)}
+def stages(
+    routing: book.Book, codes: callingback.Rules = callingback.DEFAULT
+) -> tuple[tuple[tuple[prompts.Wanted, ...], ...], ...]:
+    """The demands, the most urgent first: what asks for consent, without which nothing is recorded; what else calls
+    play; what agents hear of their codes, in whose place tones do; whispers, which can be thousands."""
+    whispered = dict.fromkeys(_whisper_demands(routing))
+    spoken = tuple(group for group in whispered if group[0].key == prompts.WHISPER)
+    asking = {(one,) for one in _asking(routing, codes)}
+    playing = {(one,) for one in _playing(routing)} | (whispered.keys() - set(spoken))
+    told = {(one,) for one in callingback.demands(routing, codes)} - asking - playing
+    return (_sorted(asking), _sorted(playing - asking), _sorted(told), spoken)
+
+
+def _sorted(groups: Iterable[tuple[prompts.Wanted, ...]]) -> tuple[tuple[prompts.Wanted, ...], ...]:
+    return tuple(sorted(groups, key=lambda group: (group[0].key, group[0].language)))
+
+
+def _asking(routing: book.Book, codes: callingback.Rules) -> set[prompts.Wanted]:
+    met = [(rules_of(number, route, routing), language) for number, route, language in _numbers(routing)]
+    if callingback.is_possible(routing, codes):
+        met += callingback.terms(routing)
+    return {prompts.Wanted(key, language) for rules, language in met for key in _consent_keys(rules, routing)}
+
+
+def _playing(routing: book.Book) -> set[prompts.Wanted]:
+    records: dict[tuple[str, str], bool] = {}
+    for number, route, language in _numbers(routing):
+        is_off = rules_of(number, route, routing).recording is book.RecordingMode.OFF
+        records[route.key, language] = not is_off or records.get((route.key, language), False)
+    wanted = {
+        prompts.Wanted(key, language)
+        for (route, language), may_record in records.items()
+        for key in _keys_of(routing.routes[route], routing, may_record=may_record)
+    }
     for ban in routing.bans:
         named = prompts.named(ban.message, "")
         if named is None and ban.action is book.BanAction.CHALLENGE and ban.message is None:
             named = prompts.Wanted("ban_challenge", "")
         if named is not None:
-            wanted |= {prompts.Wanted(named.key, language) for _, language in done}
-    wanted |= callingback.demands(routing)
-    yield from ((one,) for one in sorted(wanted, key=lambda one: (one.key, one.language)))
+            wanted |= {prompts.Wanted(named.key, language) for _, language in records}
+    return wanted
+
+
+def _numbers(routing: book.Book) -> Iterator[tuple[book.TrackingNumber, book.Route, str]]:
+    """Every number with its route and its language."""
+    for number in routing.tracking_numbers.values():
+        route = routing.routes[number.route]
+        yield number, route, language_of(number, route, routing)
 
 
 def _consent_keys(rules: consent.Rules, routing: book.Book) -> frozenset[str]:
@@ -202,8 +229,8 @@ def _consent_keys(rules: consent.Rules, routing: book.Book) -> frozenset[str]:
     return frozenset(key for mode, key in consent.PROMPT_KEYS.items() if mode is rules.recording)
 
 
-def _keys_of(route: book.Route, routing: book.Book) -> Iterator[str]:
-    if route.tell_agent:
+def _keys_of(route: book.Route, routing: book.Book, *, may_record: bool) -> Iterator[str]:
+    if route.tell_agent and may_record:
         yield "agent_told"
     accepting = [one.accept for one in routing.destinations.values()]
     if book.Acceptance.PRESS_1 in (route.accept, *accepting):

@@ -17,7 +17,6 @@ from gateway import __version__, log, store
 from gateway.config import routingfile, settings, shipped
 from gateway.core import alarms as core_alarms
 from gateway.core import book, numbers, prompts, receivers, regions, traffictables
-from gateway.core import callingback as core_callingback
 from gateway.daemon import alarms, checks, keys, outgoing, public, queues
 from gateway.daemon.node import Books, Node
 from gateway.pbx import agi, ami, callbackvars, journalfiles, planfile, promptfiles, ringing, speech, trunkfile
@@ -76,6 +75,7 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         folder,
         prompter.Sources(words, _engine(chosen), chosen.prompts.own_dir),
         shelf_changed,
+        chosen.callbacks.rules(),
     )
 
     def refusal() -> str | None:
@@ -307,7 +307,7 @@ def _calling_back(
     ringer = ringing.Ringer(chosen.ami.host, chosen.ami.port, ours.username, ours.password)
     return callingback.CallingBack(
         database,
-        rules=core_callingback.Rules(frozenset(ours.countries), ours.any_agent, ours.keyed_result),
+        rules=ours.rules(),
         key=key,
         now_us=_now_us,
         refusal=refusal,

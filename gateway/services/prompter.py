@@ -50,12 +50,19 @@ class Sources:
 class Prompter:
     """Supervised: `run` never returns, and outside faults (program, disk, file) do not end it."""
 
-    def __init__(self, folder: promptfiles.PromptFolder, sources: Sources, changed: Changed) -> None:
+    def __init__(
+        self,
+        folder: promptfiles.PromptFolder,
+        sources: Sources,
+        changed: Changed,
+        codes: callingback.Rules = callingback.DEFAULT,
+    ) -> None:
         self._folder = folder
         self._sources = sources
         self._changed = changed
+        self._codes = codes
         self._asked = asyncio.Event()
-        self._groups: list[_Group] = []
+        self._stages: tuple[tuple[_Group, ...], ...] = ()
         self._waiting: dict[_Group, None] = {}
         self._expected: dict[_Group, None] = {}
         self._items: dict[prompts.Wanted, prompts.Ready] = {}
@@ -89,9 +96,9 @@ class Prompter:
 
     def use(self, routing_book: book.Book) -> None:
         """Make ready what this book can name; what is ready stays so until then."""
-        self._groups = list(handling.demands(routing_book))
-        self._left_out = max(0, len(self._groups) - MAX_PIECES)
-        self._groups = self._groups[:MAX_PIECES]
+        *before, whispers = handling.stages(routing_book, self._codes)
+        self._left_out = max(0, len(whispers) - MAX_PIECES)
+        self._stages = (*before, whispers[:MAX_PIECES])
         self._failures = {}
         self.is_idle.clear()
         self._asked.set()
@@ -131,34 +138,34 @@ class Prompter:
             await self.make_ready()
 
     async def make_ready(self) -> None:
-        """Everything asked for so far, prompts before whispers, those before what single calls want."""
-        groups = self._groups
+        """Everything asked for so far, stage by stage, then what single calls want. Each stage is told of when it is
+        there: no call waits for the prompts of another's need."""
+        stages = self._stages
         before = self.problem
         try:
-            if groups or self._waiting or self._expected:
+            if any(stages) or self._waiting or self._expected:
                 await asyncio.to_thread(self._folder.prepare)
             self._folder_problem = None
-            spoken = [group for group in groups if group[0].key == prompts.WHISPER]
-            await self._make([group for group in groups if group[0].key != prompts.WHISPER], is_planned=True)
-            await self._make(spoken, is_planned=True)
-            while (queue := self._waiting or self._expected) and groups is self._groups:
+            for stage in stages:
+                await self._make(stage, is_planned=True)
+            while (queue := self._waiting or self._expected) and stages is self._stages:
                 group = next(iter(queue))
                 del queue[group]
                 await self._make([group], is_planned=False)
-            if groups:
+            if any(stages):
                 await self._prune()
         except OSError as error:
             self._folder_problem = f"the folder of prompts cannot be used: {error.strerror or error}"
         if self.problem != before and self.problem is not None:
             log.warning("prompts are missing", problem=self.problem)
-        if groups is self._groups and not self._waiting and not self._expected:
+        if stages is self._stages and not self._waiting and not self._expected:
             self.is_idle.set()
 
     async def _make(self, groups: Iterable[_Group], *, is_planned: bool) -> None:
         known = dict(self._items)
-        current = self._groups
+        current = self._stages
         for group in groups:
-            if current is not self._groups:
+            if current is not self._stages:
                 break
             await self._make_one_of(group)
         if self._items != known:
@@ -239,7 +246,7 @@ class Prompter:
 
     async def _prune(self) -> None:
         if len(self._items) > MAX_ITEMS:
-            planned = {wanted for group in self._groups for wanted in group}
+            planned = {wanted for stage in self._stages for group in stage for wanted in group}
             self._items = {wanted: ready for wanted, ready in self._items.items() if wanted in planned}
         kept = {ready.path for ready in self._items.values()}
         removed = await asyncio.to_thread(self._folder.prune, kept, time.time() - KEEP_SECONDS)

@@ -15,6 +15,7 @@ from gateway.core import (
     calls,
     conservation,
     grouping,
+    handling,
     prompts,
     records,
     ticketduty,
@@ -185,8 +186,31 @@ def test_nothing_is_asked_where_nothing_is_recorded() -> None:
 
 def test_every_prompt_is_in_the_catalogue() -> None:
     assert set(prompts.KEYS) >= callingback.PROMPTS
-    assert {wanted.key for wanted in callingback.demands(routing())} == callingback.PROMPTS
-    assert callingback.demands(books.routing_book()) == frozenset()
+    keyed = callingback.demands(routing(), Rules(keyed=True))
+    assert {wanted.key for wanted in keyed} == callingback.PROMPTS
+    assert callingback.demands(books.routing_book(), Rules(keyed=True)) == frozenset()
+
+
+def test_only_what_this_configuration_can_say_is_demanded() -> None:
+    """The result is asked only where it is keyed, in each language of a call-back; the rest is the default site's."""
+    house = routing(number={"language": "ko"})
+    house = replace(house, sites={**house.sites, "far": replace(house.sites["clinic"], key="far", language="en")})
+    assert callingback.PROMPTS - {wanted.key for wanted in callingback.demands(house)} == {"callback_result"}
+    assert {wanted.language for wanted in callingback.demands(house)} == {"ru"}
+    asked = {one.language for one in callingback.demands(house, Rules(keyed=True)) if one.key == "callback_result"}
+    assert asked == {"ru", "ko", "en"}
+    by_click = replace(house, local_contexts=frozenset[str]())
+    assert callingback.demands(by_click) == frozenset()
+    keys = {wanted.key for wanted in callingback.demands(by_click, Rules(clicks=True))}
+    assert callingback.PROMPTS - keys == {"callback_result", "break_on", "break_off"}
+
+
+def test_a_call_backs_question_is_demanded_even_if_no_call_meets_it() -> None:
+    """Somebody asked on a page: the site's rules hold, whatever its numbers say (C4)."""
+    house = routing(number={"recording": book.RecordingMode.OFF})
+    house = replace(house, sites={"clinic": replace(house.sites["clinic"], recording=book.RecordingMode.OPT_IN)})
+    assert handling.stages(house)[0] == ((prompts.Wanted("consent_opt_in", "ru"),),)
+    assert handling.stages(replace(house, local_contexts=frozenset[str]()))[0] == ()
 
 
 # -- the result ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import shipped
-from gateway.core import book, consent, handling, prompts, routing
+from gateway.core import book, callingback, consent, handling, prompts, rating, routing
 from gateway.core.book import RecordingMode as Mode
 from gateway.pbx import dialvars, planfile
 from tests.core import books
@@ -41,6 +41,35 @@ def test_a_plain_route_stays_on_the_hot_path() -> None:
     assert found["DM_ACT"] == "dial"
     assert not {name for name in found if name.startswith(("DM_C", "DM_W", "DM_A", "DM_U"))} - {"DM_ACT", "DM_WAIT"}
     assert list(handling.demands(made())) == []
+
+
+def test_what_calls_need_most_comes_first() -> None:
+    """What asks for consent, what else calls play, what agents hear of codes, whispers: each once, in its stage."""
+    wish = rating.Wish(rating.By.AGENT, (rating.Question.GOAL,))
+    one = made(recording=Mode.OPT_IN, tell_agent=True, rating=wish, whisper={"": "{source}"})
+    one = replace(
+        one,
+        agents={key: replace(agent, endpoint=key) for key, agent in one.agents.items()},
+        local_contexts=frozenset({"from-phones"}),
+    )
+    keys = [{group[0].key for group in stage} for stage in handling.stages(one)]
+    assert keys == [
+        {"consent_opt_in"},
+        {"agent_told", "rate_goal_agent", "rate_thanks", "whisper_generic"},
+        callingback.PROMPTS - {callingback.RESULT_PROMPT},
+        {prompts.WHISPER},
+    ]
+    assert list(handling.demands(one)) == [group for stage in handling.stages(one) for group in stage]
+    named = made(recording=Mode.OPT_IN, whisper={"": "@consent_opt_in"}, unanswered_message="@consent_opt_in")
+    assert [group[0].key for group in handling.demands(named)].count("consent_opt_in") == 2
+    assert len(set(handling.demands(named))) == len(list(handling.demands(named)))
+
+
+def test_nobody_is_told_of_a_recording_that_cannot_be() -> None:
+    assert list(handling.demands(made(tell_agent=True))) == []
+    assert list(handling.demands(made({"recording": Mode.OFF}, recording=Mode.OPT_IN, tell_agent=True))) == []
+    told = {group[0].key for group in handling.demands(made({"recording": Mode.NONE}, tell_agent=True))}
+    assert told == {"agent_told"}
 
 
 @pytest.mark.parametrize("mode", [Mode.NONE, Mode.ANNOUNCE, Mode.ANNOUNCE_OPT_OUT, Mode.OPT_IN])

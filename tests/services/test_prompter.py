@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gateway.config import shipped
-from gateway.core import book, handling, prompts, whisper
+from gateway.core import book, callingback, handling, prompts, whisper
 from gateway.pbx import promptaudio, promptfiles, speech
 from gateway.services import prompter
 from tests.core import books
@@ -54,12 +54,18 @@ def made(**route: Any) -> book.Book:
 class Bench:
     """A prompter on a folder, and what it told."""
 
-    def __init__(self, place: Path, engine: speech.Engine | None, own: Path | None = None) -> None:
+    def __init__(
+        self,
+        place: Path,
+        engine: speech.Engine | None,
+        own: Path | None = None,
+        codes: callingback.Rules = callingback.DEFAULT,
+    ) -> None:
         self.folder = promptfiles.PromptFolder(place)
         self.told: list[tuple[prompts.Shelf, bool]] = []
         sources = prompter.Sources(shipped.catalogue(), engine, own)
         self.prompter = prompter.Prompter(
-            self.folder, sources, lambda shelf, planned: self.told.append((shelf, planned))
+            self.folder, sources, lambda shelf, planned: self.told.append((shelf, planned)), codes
         )
 
     async def use(self, routing_book: book.Book) -> prompts.Shelf:
@@ -117,6 +123,33 @@ async def test_flite_speaks_english_only(place: Path) -> None:
     bench = Bench(place / "ru", engine)
     await bench.use(made(recording=book.RecordingMode.OPT_IN))
     assert bench.prompter.problem is not None and "flite does not speak ru" in bench.prompter.problem
+
+
+async def test_a_call_waits_for_no_prompt_of_another_need(place: Path) -> None:
+    """Consent, then what else calls play, then agents' codes, then whispers, each in plans as soon as it is there."""
+    one = made(recording=book.RecordingMode.OPT_IN, accept=book.Acceptance.PRESS_1, whisper={"": "{source}"})
+    agents = {key: replace(agent, endpoint=key) for key, agent in one.agents.items()}
+    one = replace(one, agents=agents, local_contexts=frozenset({"from-phones"}))
+    bench = Bench(place, speech.find("espeak-ng"))
+    await bench.use(one)
+    known: set[str] = set()
+    added = []
+    for shelf, is_planned in bench.told:
+        assert is_planned
+        added.append({wanted.key for wanted in shelf.items} - known)
+        known |= added[-1]
+    codes = callingback.PROMPTS - {callingback.RESULT_PROMPT}
+    assert added == [{"consent_opt_in"}, {"accept", "whisper_generic"}, codes, {"whisper"}]
+
+
+async def test_the_question_for_the_result_is_made_where_it_is_asked(place: Path) -> None:
+    one = made()
+    agents = {key: replace(agent, endpoint=key) for key, agent in one.agents.items()}
+    one = replace(one, agents=agents, local_contexts=frozenset({"from-phones"}))
+    result = prompts.Wanted(callingback.RESULT_PROMPT, "ru")
+    assert (await Bench(place, speech.find("espeak-ng")).use(one)).find(result) is None
+    keyed = Bench(place, speech.find("espeak-ng"), codes=callingback.Rules(keyed=True))
+    assert (await keyed.use(one)).find(result)
 
 
 async def test_nothing_is_made_twice(place: Path) -> None:
