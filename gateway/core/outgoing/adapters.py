@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.core.outgoing import talks, told
+from gateway.core.outgoing import talks
+
+if TYPE_CHECKING:
+    # It imports the book, which holds integrations, which know this module.
+    from gateway.core.outgoing import told
 
 
 class State(StrEnum):
