@@ -21,11 +21,14 @@ def read(table: tables.Table, agents: Collection[str], hours: Collection[str], *
     clock = inner.choice("clock", ticketrules.Clock, _DEFAULT.clock)
     if clock is ticketrules.Clock.BUSINESS and not has_hours:
         inner.wrong("clock", "counts business hours, and the route has no hours")
+    attempts = inner.whole("attempts", _DEFAULT.attempts, 1, MOST_ATTEMPTS)
+    within_hours = inner.whole("within_hours", _DEFAULT.within_hours, 1, MOST_HOURS)
     rules = ticketrules.Rules(
         enabled=bool(inner.flag("enabled", _DEFAULT.enabled)),
-        attempts=inner.whole("attempts", _DEFAULT.attempts, 1, MOST_ATTEMPTS),
-        within_hours=inner.whole("within_hours", _DEFAULT.within_hours, 1, MOST_HOURS),
+        attempts=attempts,
+        within_hours=within_hours,
         first_minutes=inner.whole("first_minutes", _DEFAULT.first_minutes, 1, MOST_HOURS * 60),
+        apart_minutes=_apart(inner, attempts, within_hours),
         clock=clock,
         short_abandons=bool(inner.flag("short_abandons", _DEFAULT.short_abandons)),
         system_faults=inner.choice("system_faults", ticketrules.Faults, _DEFAULT.system_faults),
@@ -36,6 +39,15 @@ def read(table: tables.Table, agents: Collection[str], hours: Collection[str], *
     )
     inner.refuse_unknown()
     return rules
+
+
+def _apart(table: tables.Table, attempts: int, within_hours: int) -> int:
+    """So many attempts, so far apart, must fit into the time."""
+    most = within_hours * 60 // max(1, attempts - 1)
+    minutes = table.whole("apart_minutes", min(_DEFAULT.apart_minutes, most), 0, MOST_HOURS * 60)
+    if minutes > most:
+        table.wrong("apart_minutes", f"{attempts} attempts so far apart do not fit into {within_hours} hours")
+    return minutes
 
 
 def _shifts(table: tables.Table, agents: Collection[str], hours: Collection[str]) -> Iterator[ticketrules.Shift]:

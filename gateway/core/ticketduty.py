@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from gateway.core import book, hours, ticketrules, tickets
@@ -19,7 +19,13 @@ def terms(route: book.Route | None, in_force: book.Book | None) -> tickets.Terms
     counted = None
     if rules.clock is ticketrules.Clock.BUSINESS and route is not None and in_force is not None and route.hours:
         counted = in_force.hours.get(route.hours)
-    return tickets.Terms(rules.attempts, rules.within_hours * 3_600, rules.first_minutes * 60, counted)
+    return tickets.Terms(
+        attempts=rules.attempts,
+        within_seconds=rules.within_hours * 3_600,
+        first_seconds=rules.first_minutes * 60,
+        apart_seconds=rules.apart_minutes * 60,
+        hours=counted,
+    )
 
 
 def on_duty(route: book.Route | None, in_force: book.Book | None, at: datetime) -> tuple[str, ...]:
@@ -46,6 +52,11 @@ def _who_rings(route: book.Route | None, in_force: book.Book) -> tuple[str, ...]
             if destination is not None and destination.agent is not None:
                 agents[destination.agent] = None
     return tuple(agents)
+
+
+def present(duty: tuple[str, ...], on_break: Collection[str]) -> tuple[str, ...]:
+    """Those who are not on break; everybody while all of them are, for a break ends and a caller waits."""
+    return tuple(agent for agent in duty if agent not in on_break) or duty
 
 
 def chosen(

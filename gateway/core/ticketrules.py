@@ -50,6 +50,8 @@ class Rules:
     attempts: int = 2
     within_hours: int = 24
     first_minutes: int = 60
+    apart_minutes: int = 10
+    """Less than this after an attempt, another one is the same."""
     clock: Clock = Clock.WALL
     short_abandons: bool = False
     """A caller who gave up within five seconds gets a ticket as well."""

@@ -106,6 +106,8 @@ class What(StrEnum):
     ASSIGNED = "assigned"
     NOTED = "noted"
     ATTEMPTED = "attempted"
+    REPEATED = "repeated"
+    """An attempt so soon after another one that it does not count."""
     REMINDED = "reminded"
     ESCALATED = "escalated"
     CLOSED = "closed"
@@ -118,6 +120,7 @@ EVENTS: Mapping[What, str] = {
     What.ASSIGNED: "ticket.updated",
     What.NOTED: "ticket.updated",
     What.ATTEMPTED: "ticket.attempted",
+    What.REPEATED: "ticket.updated",
     What.REMINDED: "ticket.reminded",
     What.ESCALATED: "ticket.escalated",
     What.CLOSED: "ticket.closed",
@@ -140,6 +143,8 @@ class Terms:
     attempts: int = 2
     within_seconds: int = 24 * 3_600
     first_seconds: int = 3_600
+    apart_seconds: int = 600
+    """Dialling again sooner is the same attempt, in wall time."""
     hours: ticketclock.Hours | None = None
 
     def due_us(self, start_us: int, made: int) -> int:
@@ -203,6 +208,7 @@ class Ticket:
     """Attempts of earlier rounds."""
     first_attempt_us: int | None = None
     last_attempt_us: int | None = None
+    """Of those that count."""
     next_due_us: int | None = None
     reminded_us: int | None = None
     """Of the attempt that is due next."""
@@ -279,6 +285,8 @@ def attempted(
     """Somebody called and did not reach the caller."""
     if not ticket.is_open:
         raise Refused("the ticket is closed")
+    if _is_repeat(ticket, terms, at_us):
+        return _told(ticket, News(What.REPEATED, at_us, actor, call_id, text))
     made = ticket.attempts + 1
     is_enough = made >= ticket.wanted
     first = at_us if ticket.first_attempt_us is None else min(at_us, ticket.first_attempt_us)
@@ -299,6 +307,16 @@ def attempted(
     else:
         changed = _with_timer(replace(changed, next_due_us=None))
     return _told(changed, *news)
+
+
+def _is_repeat(ticket: Ticket, terms: Terms, at_us: int) -> bool:
+    """A miss or a new clock since then is a new reason to call."""
+    reason_us = ticket.round_us if at_us < ticket.last_miss_us else max(ticket.round_us, ticket.last_miss_us)
+    # Calls of several nodes are read in any order.
+    made = (ticket.first_attempt_us, ticket.last_attempt_us)
+    return any(
+        one >= reason_us and abs(at_us - one) < terms.apart_seconds * 1_000_000 for one in made if one is not None
+    )
 
 
 def reached(

@@ -13,19 +13,16 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from gateway import store
 from gateway.core import book, events, numbers, ticketcauses, ticketduty, ticketrules, tickets
-from gateway.services import filing, ticketkeeping, ticketresults
+from gateway.services import filing, ticketkeeping, ticketowners, ticketresults
 from gateway.store import calls as stored_calls
 from gateway.store import tagchecks
 from gateway.store import tickets as stored
 
 SECOND_US = 1_000_000
-LAST_AGENT_US = 365 * 86_400 * SECOND_US
-"""How long a caller belongs to the agent who spoke to them last."""
 
 
 class _Call:
@@ -160,7 +157,7 @@ class Ticketing:
         now_us = self._now_us()
         known = await stored.open_of(tx, call.person, alone=True)
         if known is None:
-            owner = await _owner(tx, call.person, route, in_force, call.at_us)
+            owner = await ticketowners.choose(tx, call.person, route, in_force, call.at_us)
             made = await ticketkeeping.add_new(
                 tx, _new(call, verdict, route, owner), terms, targets=self._targets, now_us=now_us
             )
@@ -222,18 +219,6 @@ def _why_none(record: Mapping[str, Any], verdict: ticketcauses.Verdict, rules: t
     return None
 
 
-async def _owner(
-    tx: store.Transaction, caller: str, route: book.Route | None, in_force: book.Book | None, at_us: int
-) -> str | None:
-    duty = ticketduty.on_duty(route, in_force, datetime.fromtimestamp(at_us / SECOND_US, UTC))
-    if not duty:
-        return None
-    rules = ticketduty.rules_of(route)
-    last = await stored_calls.last_answering_agent(tx, caller, at_us - LAST_AGENT_US)
-    load = await stored.load_of_agents(tx, duty)
-    return ticketduty.chosen(rules, duty, last_agent=last.agent if last is not None else None, load=load)
-
-
 async def _signs(tx: store.Transaction, call: _Call, in_force: book.Book | None) -> ticketcauses.Signs:
     is_known = in_force is None or call.record["tracking"]["kind"] is not None
     if not ticketcauses.is_short_abandon(call.record):
@@ -292,7 +277,7 @@ async def take_request(
         change = tickets.missed_again(known, terms, now_us, None, text="request")
         await ticketkeeping.keep(tx, change, targets=targets, now_us=now_us)
         return known.number
-    owner = await _owner(tx, ticket.caller or "", route, in_force, now_us)
+    owner = await ticketowners.choose(tx, ticket.caller or "", route, in_force, now_us)
     ticket = dataclasses.replace(ticket, route=route.key if route is not None else None, owner=owner)
     made = await ticketkeeping.add_new(tx, ticket, terms, targets=targets, now_us=now_us)
     return None if made is None else made.number

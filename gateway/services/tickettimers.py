@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from gateway import log, store
 from gateway.core import book, ticketduty, tickets
-from gateway.services import ticketkeeping
+from gateway.services import ticketkeeping, ticketowners
 from gateway.store import tickets as stored
 
 _log = log.get("tickets")
@@ -76,7 +76,7 @@ class Timers:
             ticket = await stored.take_due(tx, number, now_us)
             if ticket is None:
                 return False
-            change = self._escalated(tickets.tick(ticket, now_us))
+            change = await self._owned(tx, tickets.tick(ticket, now_us), now_us)
             await ticketkeeping.keep(tx, change, targets=self._targets, now_us=now_us)
         for news in change.news:
             if news.what.value in self.done:
@@ -92,11 +92,14 @@ class Timers:
             )
         return bool(change.news)
 
-    def _escalated(self, change: tickets.Change) -> tickets.Change:
-        """Gives an escalated ticket to whom the route names."""
-        if not any(news.what is tickets.What.ESCALATED for news in change.news):
+    async def _owned(self, tx: store.Transaction, change: tickets.Change, now_us: int) -> tickets.Change:
+        """Gives an escalated ticket to whom the route names. Any other that is due, and nobody there's, to somebody who
+        is: a reminder that nobody reads reminds nobody."""
+        whats = {news.what for news in change.news}
+        if not whats & {tickets.What.ESCALATED, tickets.What.REMINDED}:
             return change
         current = self._in_force()
         route = current.routes.get(change.ticket.route or "") if current is not None else None
-        to = ticketduty.rules_of(route).escalate_to
+        to = ticketduty.rules_of(route).escalate_to if tickets.What.ESCALATED in whats else None
+        to = to or await ticketowners.instead(tx, change.ticket, route, current, now_us)
         return change if to is None else tickets.handed_on(change, to)

@@ -91,7 +91,9 @@ class TicketEntry(schemas.Document):
     what: tickets.What
     actor: str
     call_id: str | None
-    note: str | None = Field(description="What somebody wrote; of `assigned` the agent, of `attempted` how it ended.")
+    note: str | None = Field(
+        description="What somebody wrote; of `assigned` the agent, of `attempted` and `repeated` how it ended."
+    )
 
 
 class TicketDocument(schemas.Document):

@@ -39,6 +39,7 @@ WHATS = {
     "assigned": "Assigned",
     "noted": "Note",
     "attempted": "Attempt",
+    "repeated": "Attempt, too soon to count",
     "reminded": "Reminder",
     "escalated": "Escalated",
     "closed": "Closed",

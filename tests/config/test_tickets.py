@@ -48,6 +48,7 @@ enabled = true
 attempts = 3
 within_hours = 8
 first_minutes = 5
+apart_minutes = 30
 clock = "business"
 short_abandons = true
 system_faults = "ticket"
@@ -63,6 +64,7 @@ agents = ["vera"]
         attempts=3,
         within_hours=8,
         first_minutes=5,
+        apart_minutes=30,
         clock=ticketrules.Clock.BUSINESS,
         short_abandons=True,
         system_faults=ticketrules.Faults.TICKET,
@@ -81,6 +83,8 @@ agents = ["vera"]
         ('attempts = "2"', "attempts"),
         ("within_hours = 337", "within_hours"),
         ("first_minutes = 0", "first_minutes"),
+        ("apart_minutes = -1", "apart_minutes"),
+        ("attempts = 3\nwithin_hours = 1\napart_minutes = 31", "apart_minutes"),
         ('clock = "sun"', "clock"),
         ('system_faults = "ignore"', "system_faults"),
         ('agents = ["nobody"]', "agents"),
@@ -102,6 +106,11 @@ def test_a_clock_of_business_hours_needs_hours() -> None:
     text = '\n[[route]]\nkey = "always"\nforward = ["desk"]\n[route.tickets]\nclock = "business"\n'
     (error,) = errors(text)
     assert error.startswith("route.always.tickets.clock: ")
+
+
+def test_attempts_stay_so_near_that_they_fit() -> None:
+    assert rules("[route.tickets]\nattempts = 10\nwithin_hours = 1\n").apart_minutes == 6
+    assert rules("[route.tickets]\nattempts = 1\nwithin_hours = 1\napart_minutes = 60\n").apart_minutes == 60
 
 
 def test_the_bounds_are_those_of_the_page() -> None:

@@ -164,11 +164,51 @@ def test_nobody_calls_back() -> None:
 
 def test_a_caller_who_was_tried_and_is_missed_again_gets_a_new_clock() -> None:
     ticket = fresh()
-    for minute in (1, 2):
+    for minute in (1, 11):
         ticket = tickets.attempted(ticket, TERMS, NOON + minute * 60 * SECOND).ticket
     again = tickets.missed_again(ticket, TERMS, NOON + 5 * HOUR, "call").ticket
     assert (again.state, again.wanted, again.deadline_us) == (State.OPEN, 4, NOON + 29 * HOUR)
     assert again.next_due_us == NOON + 6 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"),
+    [((0, 5), 1), ((0, 599), 1), ((0, 600), 2), ((0, 400, 800), 2), ((0, 300, 599, 600), 2), ((700, 0, 5), 2)],
+)
+def test_attempts_seconds_apart_are_one(seconds: tuple[int, ...], count: int) -> None:
+    """R30: two attempts are two tries to reach somebody, not a redial. Told in the history, and counted once."""
+    ticket, said = fresh(Terms(attempts=5)), []
+    for second in seconds:
+        change = tickets.attempted(ticket, Terms(attempts=5), NOON + HOUR + second * SECOND)
+        ticket = change.ticket
+        said += [one.what for one in change.news]
+    assert ticket.attempts == said.count(What.ATTEMPTED) == count
+    assert said.count(What.REPEATED) == len(seconds) - count
+    assert (ticket.state, ticket.revision) == (State.OPEN, 1 + len(seconds))
+
+
+def test_a_redial_does_not_end_the_reminders() -> None:
+    """What is due is due as before."""
+    once = tickets.attempted(fresh(), TERMS, NOON + HOUR).ticket
+    again = tickets.attempted(once, TERMS, NOON + HOUR + 60 * SECOND).ticket
+    assert again == replace(once, revision=once.revision + 1)
+
+
+def test_a_new_reason_to_call_is_a_new_attempt() -> None:
+    """Missed again a moment after the attempt, or taken up again: calling at once counts."""
+    minute = 60 * SECOND
+    ticket = tickets.attempted(fresh(), TERMS, NOON + minute).ticket
+    missed = tickets.missed_again(ticket, TERMS, NOON + 2 * minute, "call").ticket
+    assert tickets.attempted(missed, TERMS, NOON + 3 * minute).ticket.attempts == 2
+    closed = tickets.closed(ticket, Result.DONE, NOON + 2 * minute, actor=ACTOR).ticket
+    reopened = tickets.reopened(closed, TERMS, NOON + 3 * minute, actor=ACTOR).ticket
+    assert tickets.attempted(reopened, TERMS, NOON + 4 * minute).ticket.attempts == 2
+
+
+def test_attempts_need_not_be_apart() -> None:
+    terms = Terms(apart_seconds=0)
+    ticket = tickets.attempted(fresh(), terms, NOON + HOUR).ticket
+    assert tickets.attempted(ticket, terms, NOON + HOUR).ticket.attempts == 2
 
 
 def test_what_is_left_of_an_erased_person() -> None:
@@ -307,8 +347,22 @@ def test_who_gets_it(
     assert ticketduty.chosen(rules, (), last_agent=last, load=load) is None
 
 
+@pytest.mark.parametrize(
+    ("away", "there"),
+    [
+        ((), ("anna", "boris")),
+        (("anna",), ("boris",)),
+        (("vera",), ("anna", "boris")),
+        (("anna", "boris"), ("anna", "boris")),
+    ],
+)
+def test_who_is_there(away: tuple[str, ...], there: tuple[str, ...]) -> None:
+    """R43: nobody on break gets a ticket while another is there; while all are, it is somebody's all the same."""
+    assert ticketduty.present(("anna", "boris"), away) == there
+
+
 def test_terms_of_a_route() -> None:
     rules = ticketrules.Rules(attempts=3, within_hours=8, first_minutes=5, clock=ticketrules.Clock.BUSINESS)
     made = books.routing_book(books.route(hours="office", tickets=rules))
-    assert ticketduty.terms(made.routes["sales"], made) == Terms(3, 8 * 3_600, 300, books.OFFICE)
+    assert ticketduty.terms(made.routes["sales"], made) == Terms(3, 8 * 3_600, 300, 600, books.OFFICE)
     assert ticketduty.terms(None, made) == Terms()

@@ -10,7 +10,7 @@ import pytest
 from gateway import store
 from gateway.core import book, outcomes, ticketrules, tickets
 from gateway.core.tickets import State
-from gateway.store import tagchecks
+from gateway.store import agents, tagchecks
 from gateway.store import tickets as stored
 from tests.core import books
 from tests.services.ticketdesk import ANSWERED, CALLER, HOUR, MINUTE, MISSED, NOON, SECOND, TicketDesk, call, out
@@ -239,6 +239,114 @@ async def test_owners_by_last_agent_and_load(desk: TicketDesk) -> None:
     desk.now_us += MINUTE
     await desk.miss()
     assert (await desk.all())[-1].owner == "anna"
+
+
+async def switch(desk: TicketDesk, agent: str, *, is_on: bool = True) -> None:
+    async with desk.database.begin() as tx:
+        await agents.switch(tx, [agents.Break(agent, is_on, desk.now_us)])
+
+
+async def test_who_is_on_break_gets_no_ticket(desk: TicketDesk) -> None:
+    """R43: neither as the last agent nor as the one with the least to do, while another is there."""
+    desk.book = ruled(agents=("anna", "boris"))
+    await desk.talk()
+    desk.now_us += MINUTE
+    await switch(desk, "anna")
+    await desk.miss()
+    await desk.miss("79160000001")
+    await switch(desk, "boris")
+    await desk.miss("79160000002")
+    desk.now_us += MINUTE
+    await switch(desk, "anna", is_on=False)
+    await desk.miss("79160000003")
+    assert [one.owner for one in await desk.all()] == ["boris", "boris", "anna", "anna"]
+
+
+async def test_an_owner_on_break_keeps_it_until_it_is_due(desk: TicketDesk) -> None:
+    """A break is short. When an attempt is due and the owner is away, a colleague who is there gets it."""
+    desk.book = ruled(agents=("anna", "boris"))
+    await desk.miss()
+    await switch(desk, "anna")
+    await desk.later(HOUR - SECOND)
+    await desk.miss()
+    assert (await desk.one()).owner == "anna"
+    await desk.later(SECOND)
+    assert (await desk.one()).owner == "boris"
+    assert await desk.history(1) == ["opened", "merged", "assigned", "reminded"]
+    last = (await desk.told())[-1]
+    assert (last["type"], last["data"]["owner"]) == ("ticket.reminded", "boris")
+
+
+async def test_an_owner_on_break_keeps_it_when_nobody_else_is_there(desk: TicketDesk) -> None:
+    desk.book = ruled(agents=("anna", "boris"))
+    await desk.miss()
+    for agent in ("anna", "boris"):
+        await switch(desk, agent)
+    await desk.later(HOUR)
+    assert (await desk.one()).owner == "anna"
+    await switch(desk, "anna", is_on=False)
+    await desk.later(23 * HOUR)
+    assert (await desk.one()).owner == "anna"
+    assert await desk.history(1) == ["opened", "reminded", "escalated"]
+
+
+async def test_who_is_named_for_overdue_tickets_gets_them_on_break_too(desk: TicketDesk) -> None:
+    """`escalate_to` is somebody's word, not a choice of ours; without it a colleague who is there gets them."""
+    desk.book = ruled(agents=("anna", "boris"), escalate_to="anna")
+    await desk.miss()
+    await switch(desk, "anna")
+    await desk.later(HOUR)
+    assert (await desk.one()).owner == "boris"
+    await desk.later(23 * HOUR)
+    assert (await desk.one()).owner == "anna"
+    desk.book = ruled(agents=("anna", "boris"))
+    await desk.miss("79160000001")
+    await switch(desk, "anna", is_on=False)
+    await desk.later(HOUR)
+    owner = (await desk.all())[-1].owner
+    assert owner is not None
+    await switch(desk, owner)
+    await desk.later(23 * HOUR)
+    assert {owner, (await desk.all())[-1].owner} == {"anna", "boris"}
+
+
+async def test_nobodys_ticket_gets_an_owner_when_it_is_due(desk: TicketDesk) -> None:
+    """R43: missed when nobody was on duty; somebody is when the reminder comes."""
+    night = ticketrules.Rules(shifts=(ticketrules.Shift(("boris",), "office"),))
+    route = books.route(forward=("pbx",), reserve=(), tickets=night)
+    desk.book = books.routing_book(route)
+    desk.now_us = round(books.WEDNESDAY_NIGHT.timestamp()) * SECOND
+    await desk.miss()
+    assert (await desk.one()).owner is None
+    await desk.later(HOUR)
+    assert (await desk.one()).owner is None
+    await desk.later(23 * HOUR)
+    assert (await desk.one()).owner is None
+
+
+async def test_two_calls_seconds_apart_are_one_attempt(desk: TicketDesk) -> None:
+    """R30: an agent who dials again at once has tried once; the history shows both, the ticket waits for the second."""
+    await desk.miss()
+    desk.now_us += 5 * MINUTE
+    for _ in range(3):
+        desk.now_us += 20 * SECOND
+        await desk.ring_back()
+    ticket = await desk.one()
+    assert (ticket.state, ticket.attempts) == (State.OPEN, 1)
+    assert await desk.history(1) == ["opened", "attempted", "repeated", "repeated"]
+    assert [event["type"] for event in await desk.told()][1:] == ["ticket.attempted"] + ["ticket.updated"] * 2
+    desk.now_us += 10 * MINUTE
+    await desk.ring_back()
+    assert ((await desk.one()).state, (await desk.one()).attempts) == (State.TRIED, 2)
+
+
+async def test_how_far_apart_attempts_are_is_the_routes_choice(desk: TicketDesk) -> None:
+    desk.book = ruled(apart_minutes=60)
+    await desk.miss()
+    for minutes, attempts in ((5, 1), (59, 1), (1, 2)):
+        desk.now_us += minutes * MINUTE
+        await desk.ring_back()
+        assert (await desk.one()).attempts == attempts
 
 
 async def test_a_reminder_an_escalation_and_the_end(database: store.Database) -> None:
