@@ -68,6 +68,8 @@ class VisitingParts:
     city_header: str = ""
     limits: Callable[[], turnstile.Limits] = turnstile.Limits
     answer_seconds: float = ANSWER_SECONDS
+    page_seconds: float = ANSWER_SECONDS
+    """After which the script leaves the page as it is, whatever is answered later."""
     body_seconds: float = BODY_SECONDS
     clock: Callable[[], float] = time.monotonic
     observe: Callable[[str, int, float], None] = _unobserved
@@ -130,7 +132,7 @@ class Visiting:
         if self._scripts_of is not current.web:
             self._scripts, self._scripts_of = {}, current.web
         if site not in self._scripts:
-            self._scripts[site] = script.render(_configuration(site, current.web.sites[site]))
+            self._scripts[site] = script.render(_configuration(site, current.web.sites[site], self._here.page_seconds))
         return self._scripts[site]
 
     # ---- What it asks ----
@@ -335,14 +337,14 @@ class Visiting:
         return web.Response(body=scriptwire.beat_answer(is_kept, promised), content_type="application/json")
 
 
-def _configuration(key: str, site: webbook.WebSite) -> bytes:
+def _configuration(key: str, site: webbook.WebSite, page_seconds: float) -> bytes:
     targets = (numberformats.target(number, texts) for number, texts in site.targets.items())
     return scriptwire.configuration(
         key,
         [target for target in targets if target is not None],
         consent=Consent(site.asking.value),
         beat_seconds=site.beat_seconds,
-        wait_ms=round(ANSWER_SECONDS * 1_000),
+        wait_ms=round(page_seconds * 1_000),
         base=f"{site.script_address}dni/v1/" if site.script_address else "",
     )
 

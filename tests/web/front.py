@@ -109,7 +109,7 @@ class Front:
                 limits=lambda: self.limits,
                 clock=lambda: self.now_us / SECOND,
                 observe=self._observe,
-                **{"answer_seconds": 30.0, **self.more},
+                **{"answer_seconds": 30.0, "page_seconds": 30.0, **self.more},
             )
         )
 
