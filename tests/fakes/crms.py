@@ -21,6 +21,8 @@ class CrmPeer(Peer):
         """Id by number."""
         self.leads: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
+        self.comments: list[dict[str, Any]] = []
+        """What stands beside a call where the call itself has no text."""
         self.recordings: list[str] = []
         self.shown: list[str] = []
         """Calls whose card was shown."""
@@ -65,7 +67,8 @@ class Bitrix24(CrmPeer):
             case "/rest/telephony.externalCall.searchCrmEntities":
                 fields(given, {"PHONE_NUMBER": text})
                 id_ = self.people.get(given["PHONE_NUMBER"])
-                found = {"CRM_ENTITY_TYPE": "CONTACT", "CRM_ENTITY_ID": id_, "NAME": "Ivan", "ASSIGNED_BY_ID": "7"}
+                entity = "LEAD" if id_ == "901" else "CONTACT"
+                found = {"CRM_ENTITY_TYPE": entity, "CRM_ENTITY_ID": id_, "NAME": "Ivan", "ASSIGNED_BY_ID": "7"}
                 return Reply(200, {"result": [found] if id_ else []})
             case "/rest/crm.contact.get":
                 fields(given, {"id": equal("501")})
@@ -74,6 +77,17 @@ class Bitrix24(CrmPeer):
                 return self._register(given)
             case "/rest/telephony.externalCall.finish":
                 return self._finish(given)
+            case "/rest/crm.timeline.comment.list":
+                # filter: ENTITY_ID and ENTITY_TYPE are required
+                fields(given, {"filter": _is_place, "select": lambda value: "COMMENT" in value}, {"order": bool})
+                return Reply(200, {"result": [one for one in self.comments if given["filter"].items() <= one.items()]})
+            case "/rest/crm.timeline.comment.add":
+                # fields: ENTITY_ID integer, ENTITY_TYPE lead|deal|contact|company|order, COMMENT string
+                fields(given, {"fields": lambda value: set(value) == {"ENTITY_ID", "ENTITY_TYPE", "COMMENT"}})
+                fields({name: given["fields"][name] for name in ("ENTITY_ID", "ENTITY_TYPE")}, _PLACE)
+                holds("[" not in given["fields"]["COMMENT"], "a text without mark-up")
+                self.comments.append({**given["fields"], "ID": str(len(self.comments))})
+                return Reply(200, {"result": len(self.comments)})
             case "/rest/telephony.externalCall.attachRecord":
                 # {CALL_ID, FILENAME, FILE_CONTENT|RECORD_URL}
                 fields(given, {"CALL_ID": text, "FILENAME": text, "RECORD_URL": text})
@@ -128,6 +142,14 @@ class Bitrix24(CrmPeer):
         holds(given["CALL_ID"] in self.registered.values(), "a call that was registered")
         self.calls = [one for one in self.calls if one["CALL_ID"] != given["CALL_ID"]] + [given]
         return Reply(200, {"result": {"CALL_ID": given["CALL_ID"]}})
+
+
+_PLACE = {"ENTITY_ID": whole, "ENTITY_TYPE": one_of("lead", "contact", "company")}
+
+
+def _is_place(value: Any) -> bool:
+    fields(value, _PLACE)
+    return True
 
 
 class AmoCrm(CrmPeer):

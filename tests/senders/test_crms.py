@@ -18,7 +18,7 @@ from gateway.senders import service
 from gateway.services import cards
 from tests import told
 from tests.fakes import crms, handing, peer
-from tests.fakes.handing import CALL_ID, CALLER, attempt, event, recorded, until_settled
+from tests.fakes.handing import CALL_ID, CALLER, VISITOR, attempt, event, recorded, said, scored, until_settled
 
 POLICY = crm.Policy(
     users={"anna": "12"},
@@ -41,10 +41,21 @@ class Kind:
     attaches: bool = False
     logs_banned: bool = False
     logs_unknown: bool = True
+    comments: bool = False
+    """Its calls have no text of ours: a comment beside them has it."""
 
 
 KINDS = (
-    Kind("bitrix24", crms.Bitrix24, bitrix24.Bitrix24, "UF_AGE", pops=True, attaches=True, logs_banned=True),
+    Kind(
+        "bitrix24",
+        crms.Bitrix24,
+        bitrix24.Bitrix24,
+        "UF_AGE",
+        pops=True,
+        attaches=True,
+        logs_banned=True,
+        comments=True,
+    ),
     Kind("amocrm", crms.AmoCrm, amocrm.AmoCrm, "Age", logs_banned=True, logs_unknown=False),
     Kind("hubspot", crms.HubSpot, lambda url: hubspot.HubSpot(base_url=url), "age", attaches=True),
     Kind("salesforce", crms.Salesforce, salesforce.Salesforce, "Age__c", attaches=True),
@@ -81,11 +92,55 @@ async def test_a_known_callers_call_is_logged_with_all_that_sales_wants_to_know(
         assert (settled.state, settled.note) == (State.DONE, "")
         assert settled.external_id
         assert (len(there.calls), there.leads) == (1, [])
-        # Bitrix24 has fields for what it wants and no text; the rest stands in the others' texts.
-        if kind.name != "bitrix24":
-            logged = str(there.calls[0])
-            for said in ("search", "Google Ads", "Implants", "anna", "74", f"https://calls.example/calls/{CALL_ID}"):
-                assert said in logged
+        logged = str(there.calls[0]) + str(there.comments)
+        for word in ("search", "Google Ads", "Implants", "anna", "74", f"https://calls.example/calls/{CALL_ID}"):
+            assert word in logged
+        assert len(there.comments) == int(kind.comments)
+
+
+@ALL
+async def test_what_rules_and_people_said_and_the_client_id_are_in_the_crms_text(kind: Kind) -> None:
+    """Tags and CRM link so that no lead is forgotten (R61); CRM gets call data plus client ID; new/regular (R116)."""
+    judged: dict[str, Any] = {
+        "scoring": scored(80, qualified=True, tags=("hot", "new-patient")),
+        "result": said(tags=("vip",), note="Asked for\nan offer\x07"),
+        "rating": {"goal_reached": False},
+    }
+    async with site(kind) as (there, adapter):
+        there.knows()
+        assert (await adapter.deliver(event(**judged), attempt())).state is State.DONE
+        logged = str(there.calls[0]) + str(there.comments)
+        for line in (
+            "Score: 80",
+            "Qualified: yes",
+            "Goal reached: no",
+            "Tags: hot, new-patient, vip",
+            "Note: Asked for an offer\ufffd",
+            "Caller: new",
+            f"Client id of Google Analytics: {VISITOR.ga_client_id}",
+            f"Client id of Metrica: {VISITOR.ym_client_id}",
+        ):
+            assert line in logged
+        assert "Spam" not in logged
+
+
+@ALL
+async def test_without_a_word_of_anybody_the_text_has_no_empty_lines(kind: Kind) -> None:
+    async with site(kind) as (there, adapter):
+        there.knows()
+        await adapter.deliver(event(), attempt(visitor=None))
+        logged = str(there.calls[0]) + str(there.comments)
+        for name in ("Score", "Qualified", "Goal", "Spam", "Tags", "Note", "Client id", "None"):
+            assert f"{name}:" not in logged
+        assert "Client id" not in logged
+
+
+@ALL
+@pytest.mark.parametrize("changes", [{"result": said(spam=True)}, {"scoring": scored(spam=True)}])
+async def test_spam_makes_no_lead(kind: Kind, changes: dict[str, Any]) -> None:
+    async with site(kind) as (there, adapter):
+        await adapter.deliver(event(**changes), attempt())
+        assert there.leads == []
 
 
 @ALL
@@ -137,7 +192,7 @@ async def test_banned_callers_as_the_table_says_and_never_as_leads(kind: Kind) -
 @ALL
 async def test_a_hostile_name_is_text(kind: Kind) -> None:
     """What a caller sends is in no field but as text."""
-    hostile = "<script>alert(1)</script>'); DROP TABLE--\"}{" + "x" * 300
+    hostile = "[url=https://evil.example]x[/url]\nCall id: 1<script>alert(1)</script>'); DROP TABLE--\"}{" + "x" * 300
     async with site(kind) as (there, adapter):
         made = event(caller={"name": hostile}, attribution={"campaign": hostile, "source_name": hostile})
         assert (await adapter.deliver(made, attempt())).state is State.DONE
@@ -262,6 +317,7 @@ async def test_whichever_request_fails_nothing_is_doubled_and_nothing_is_missing
             settled = await until_settled(adapter, event())
             assert settled[-1].state is State.DONE, settled
             assert (len(there.calls), len(there.leads)) == (1, int(not is_known)), (place, there.asked)
+            assert len(there.comments) == int(kind.comments), (place, there.asked)
             if place in there.orders:
                 assert place > 1  # at least: who is it, and the call
                 return
@@ -284,6 +340,7 @@ async def test_a_process_that_is_killed_before_it_can_say_what_it_did_doubles_no
             assert settled[-1].state is State.DONE
             assert len(there.calls) == 1, (place, there.asked)
             assert len(there.leads) <= 1
+            assert len(there.comments) <= 1
             if place in there.orders:
                 return
     raise AssertionError("the talk is longer than this test")

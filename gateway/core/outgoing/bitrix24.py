@@ -1,7 +1,9 @@
 """Bitrix24 telephony: register while it rings, finish when it is over, attach the record.
 
 Rules: integrations.md 4.5. The methods work only for an application (OAuth), not for an inbound webhook. Registering
-the same `EXTERNAL_CALL_ID` within 30 minutes returns the call of before; behind that `known` has it.
+the same `EXTERNAL_CALL_ID` within 30 minutes returns the call of before; behind that `known` has it. A call there has
+no text of ours, so channel, campaign and agent (R41) stand in a comment on the caller's timeline
+(https://dev.1c-bitrix.ru/rest_help/crm/timeline/comment/), looked for by the call id before it is written again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from gateway.core.outgoing.told import SECOND_US
 
 CALL_ID = "call_id"
 """Key of `known`: Bitrix24's CALL_ID, from the register on."""
+FINISHED = "finished"
+"""Key of `known`: the call was finished; what is left is the comment."""
 
 _OUT, _IN = 1, 2
 
@@ -60,9 +64,16 @@ class Bitrix24:
         return crm.Contact(str(entity).lower(), str(id_))
 
     def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
-        """Finishes the call, registered now if it was not when it rang."""
+        """Finishes the call, registered now if it was not when it rang, and says on the timeline where it came from."""
         if CALL_ID not in known:
             yield from self._register(task, contact, known, show=False)
+        if FINISHED not in known:
+            yield from self._finish(task, known)
+        if contact is not None:
+            yield from self._comment(task, contact)
+        return known[CALL_ID]
+
+    def _finish(self, task: crm.Task, known: dict[str, str]) -> talks.Talk[None]:
         fields: dict[str, Any] = {
             "CALL_ID": known[CALL_ID],
             "USER_ID": task.user,
@@ -73,7 +84,17 @@ class Bitrix24:
         if not task.call.was_answered and task.call.outcome is not None:
             fields["FAILED_REASON"] = task.call.outcome.value
         yield from _ask("telephony.externalCall.finish", fields)
-        return known[CALL_ID]
+        known[FINISHED] = "yes"
+
+    def _comment(self, task: crm.Task, contact: crm.Contact) -> talks.Talk[None]:
+        place = {"ENTITY_ID": int(contact.id), "ENTITY_TYPE": contact.entity}
+        if task.is_retry:
+            asked = {"order": {"ID": "DESC"}, "filter": place, "select": ["ID", "COMMENT"]}
+            there = yield from _ask("crm.timeline.comment.list", asked)
+            if any(task.call.call_id in str(one.get("COMMENT")) for one in there or ()):
+                return
+        fields = {**place, "COMMENT": "\n".join(_plain(line) for line in crm.lines(task))}
+        yield from _ask("crm.timeline.comment.add", {"fields": fields})
 
     def attach(self, external_id: str, url: str) -> talks.Talk[None]:
         """Bitrix24 fetches the file itself."""
@@ -106,7 +127,7 @@ class Bitrix24:
 
 
 def _ask(method: str, fields: Mapping[str, Any]) -> talks.Talk[Any]:
-    asks_only = method.endswith((".get", ".searchCrmEntities"))
+    asks_only = method.endswith((".get", ".list", ".searchCrmEntities"))
     answer = yield talks.Request("POST", f"/{method}", json=dict(fields), asks_only=asks_only)
     body = answer.body()
     error = body.get("error") if isinstance(body, dict) else None
@@ -117,6 +138,11 @@ def _ask(method: str, fields: Mapping[str, Any]) -> talks.Talk[Any]:
     if error and answer.status < 500 and answer.status not in (408, 429):
         raise talks.Refused(talks.Kind.NEVER, f"answered {answer.status}, {error}")
     return talks.expect_object(answer, 200).get("result")
+
+
+def _plain(text: str) -> str:
+    """Brackets are mark-up there, and a caller's text has none to give."""
+    return text.replace("[", "(").replace("]", ")")
 
 
 def _date_time(at_us: int, time_zone: str) -> str:

@@ -19,6 +19,8 @@ from gateway.core.outgoing.adapters import RECORDED, RINGING, Attempt, Handed, S
 
 CALL, CONTACT, HALF = "call", "contact", "half"
 """Keys of `known`: the CRM's id of the call, the contact as JSON, and the id of what `create_lead` made first."""
+MAX_LINE = 1_000
+"""Characters of one line that people read in the CRM."""
 BEGUN = "?"
 """`HALF` while the answer that has the id is not there: who is found then has been made."""
 
@@ -74,6 +76,8 @@ class Task:
     policy: Policy
     is_retry: bool
     """An earlier attempt may have created something."""
+    visitor: told.Visitor | None = None
+    """Who called, if they are known from the web site and have agreed to it (R116)."""
 
     @property
     def disposition(self) -> dispositions.Disposition:
@@ -81,8 +85,9 @@ class Task:
 
     @property
     def makes_leads(self) -> bool:
-        """Unknown callers become leads; those whom we call, and banned ones, do not."""
-        return self.policy.leads and self.call.is_inbound and self.call.outcome is not Outcome.BANNED
+        """Unknown callers become leads; those whom we call, banned ones and spam do not."""
+        call = self.call
+        return self.policy.leads and call.is_inbound and call.outcome is not Outcome.BANNED and not call.is_spam
 
     @property
     def user(self) -> str | None:
@@ -124,7 +129,7 @@ class Crm(Protocol):
 class CrmService:
     """A `Crm` as the post wants it."""
 
-    needs_visitor = False
+    needs_visitor = True
 
     def __init__(self, crm: Crm, policy: Policy) -> None:
         self._crm = crm
@@ -151,7 +156,7 @@ class CrmService:
         number = call.caller_number if call.is_inbound else call.tracking_number
         if number is None:
             return adapters.skipped("the caller hid the number")
-        task = Task(call, number, self._policy, attempt.is_unsure or attempt.number > 1)
+        task = Task(call, number, self._policy, attempt.is_unsure or attempt.number > 1, attempt.visitor)
         if event.type == RINGING:
             return (yield from self._rung(task, event, known))
         if CALL in known:
@@ -252,7 +257,9 @@ def subject(task: Task) -> str:
 
 
 def lines(task: Task) -> list[str]:
-    """What people read in the CRM: where the call came from, who took it, how long it was, where to hear it (R41)."""
+    """What people read in the CRM: where the call came from, who took it, how long it was, where to hear it (R41), what
+    rules and people made of it (R61), who the visitor is to web analytics (R116). Each is one line, whatever was sent.
+    """
     call = task.call
     found: list[tuple[str, object]] = [
         ("Channel", call.channel),
@@ -261,13 +268,45 @@ def lines(task: Task) -> list[str]:
         ("Search phrase", call.term),
         ("Landing page", call.landing_page),
         ("Number called", call.tracking_label or call.tracking_number),
+        ("Caller", None if call.first_time is None else "new" if call.first_time else "regular"),
         ("Agent", call.agent),
         ("Waited, seconds", call.wait_seconds),
         ("Talked, seconds", call.talk_seconds),
         ("Recorded" if call.is_recorded else "Call", task.policy.link_of(call)),
+        *_judged(call),
+        *_client_ids(task.visitor),
         ("Call id", call.call_id),
     ]
-    return [f"{name}: {value}" for name, value in found if value is not None]
+    return [f"{name}: {one_line(value)}" for name, value in found if value is not None]
+
+
+def _judged(call: told.Call) -> list[tuple[str, object]]:
+    """What the rules, a key, or people said of the call."""
+    said, rules = call.said, call.rules
+    by_rules = rules.qualified if rules is not None else None
+    qualified = said.qualified if said is not None and said.qualified is not None else by_rules
+    reached = said.goal_reached if said is not None and said.goal_reached is not None else call.keyed_goal
+    words = {True: "yes", False: "no"}
+    return [
+        ("Score", rules.score if rules is not None else None),
+        ("Qualified", words[qualified] if qualified is not None else None),
+        ("Goal reached", words[reached] if reached is not None else None),
+        ("Spam", "yes" if call.is_spam else None),
+        ("Tags", ", ".join(call.tags) or None),
+        ("Note", said.note if said is not None else None),
+    ]
+
+
+def _client_ids(visitor: told.Visitor | None) -> list[tuple[str, object]]:
+    if visitor is None:
+        return []
+    return [("Client id of Google Analytics", visitor.ga_client_id), ("Client id of Metrica", visitor.ym_client_id)]
+
+
+def one_line(value: object, most: int = MAX_LINE) -> str:
+    """A text of others in one line: no line breaks, nothing that cannot be printed, no more than `most` characters."""
+    text = " ".join(str(value).split())
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)[:most]
 
 
 def same_number(written: object, number: str) -> bool:
