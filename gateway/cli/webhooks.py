@@ -170,10 +170,11 @@ async def _known(opened: store.Database, chosen: Settings) -> dict[str, receiver
 async def _named(opened: store.Database, chosen: Settings, written: str) -> str:
     """The target. Raises Failure for one that nobody knows."""
     from gateway.config import problems
+    from gateway.daemon import outgoing
     from gateway.store import outbox
 
     async with opened.read() as connection:
-        known = {*await _known(opened, chosen), *await outbox.counts(connection)}
+        known = {*await _known(opened, chosen), *await outbox.counts(connection), *outgoing.subscriptions(chosen)}
     for target in (written, f"webhook:{written}"):
         if target in known:
             return target
@@ -183,24 +184,28 @@ async def _named(opened: store.Database, chosen: Settings, written: str) -> str:
 
 
 async def _list(chosen: Settings) -> list[dict[str, Any]]:
+    from gateway.core import receivers
+    from gateway.daemon import outgoing
+    from gateway.senders import jsonlines
     from gateway.store import outbox, targets
 
+    ours = set(outgoing.subscriptions(chosen))
     async with context.database(chosen) as opened:
         known = await _known(opened, chosen)
         async with opened.read() as connection:
             states, counts = await targets.states(connection), await outbox.counts(connection)
         zone = await context.site_zone(opened)
     rows = []
-    for target in sorted({*known, *counts}):
+    for target in sorted({*known, *(ours - {jsonlines.TARGET}), *counts}):
         receiver, state = known.get(target), states.get(target, targets.State(target))
         waiting, dead = counts.get(target, (0, 0))
         since_us = state.off_us or state.failing_us
         rows.append(
             {
                 "target": target,
-                "where": _where(receiver),
+                "where": receivers.place(receiver),
                 "events": ", ".join(receiver.events) if receiver is not None else "",
-                "state": _state(receiver, state, target),
+                "state": _state(receiver, state, is_ours=target in ours),
                 "waiting": waiting,
                 "dead": dead,
                 "since": moments.rfc3339(since_us),
@@ -211,23 +216,12 @@ async def _list(chosen: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def _where(receiver: receivers.Receiver | None) -> str:
-    from gateway.core import receivers
-
-    match receiver:
-        case receivers.Webhook():
-            return receiver.url.partition("?")[0]
-        case receivers.Broker():
-            return f"{receiver.host}:{receiver.port} {receiver.topic}"
-    return ""
-
-
-def _state(receiver: receivers.Receiver | None, state: targets.State, target: str) -> str:
+def _state(receiver: receivers.Receiver | None, state: targets.State, *, is_ours: bool) -> str:
     if state.off_us is not None:
         return "switched off"
     if receiver is not None and not receiver.enabled:
         return "off by the routing file"
-    if receiver is None and target != "jsonl":
+    if receiver is None and not is_ours:
         return "not in the routing file"
     return "fails" if state.failing_us is not None else "well"
 
@@ -267,10 +261,10 @@ async def _test(chosen: Settings, written: str, dry_run: bool) -> targets.Logged
 
     async with context.database(chosen) as opened:
         target = await _named(opened, chosen, written)
-        receiver = (await _known(opened, chosen)).get(target)
-        if receiver is None:
+        book = await context.book_in_force(opened, chosen)
+        made = outgoing.adapters_of(chosen, lambda: book)(target)
+        if made is None:
             raise failures.Failure(f"{target} is not in the routing file")
-        made = outgoing.adapter(receiver, outgoing.workshop(chosen))
         try:
             now_us = moments.micros(context.now())
             return await posting.try_out(opened, made, node=chosen.node.name, now_us=now_us, dry_run=dry_run)

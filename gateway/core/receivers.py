@@ -94,6 +94,16 @@ class Receivers:
         return {one.target: one for one in self.everyone() if one.enabled}
 
 
+def place(receiver: Receiver | None) -> str:
+    """Where its events go, for people: without what may be secret; empty where that is no address of ours to name."""
+    match receiver:
+        case Webhook():
+            return receiver.url.partition("?")[0]
+        case Broker():
+            return f"{receiver.host}:{receiver.port} {receiver.topic}"
+    return ""
+
+
 def wants(patterns: Iterable[str], event_type: str) -> bool:
     """Whether one of the patterns (`*`, `call.*`, `call.missed`) is of this type."""
     return any(

@@ -50,11 +50,17 @@ def mails(chosen: settings.Settings) -> bool:
 
 def fixed_lines(chosen: settings.Settings) -> dict[str, posting.Line]:
     """The targets that the settings name, whatever the routing book says."""
+    found = mail_lines(chosen)
+    if (line := file_line(chosen.events)) is not None:
+        found[jsonlines.TARGET] = line
+    return found
+
+
+def mail_lines(chosen: settings.Settings) -> dict[str, posting.Line]:
+    """Those of them that are mails."""
     found = {mail.TARGET: mail_line(chosen)} if mails(chosen) else {}
     if mails_tickets(chosen):
         found[ticketmail.TARGET] = ticket_line(chosen)
-    if (line := file_line(chosen.events)) is not None:
-        found[jsonlines.TARGET] = line
     return found
 
 
@@ -121,10 +127,13 @@ def adapter(receiver: receivers.Receiver, tools: catalogue.Workshop) -> adapters
 def adapters_of(
     chosen: settings.Settings, current: Callable[[], book.Book | None]
 ) -> Callable[[str], adapters.Adapter | None]:
-    """Makes what speaks to a target of the book in force, for a test; None for one that it does not know."""
-    tools = workshop(chosen)
+    """Makes what speaks to a target of the book in force, or by mail, for a test; None for one that it does not
+    know."""
+    tools, letters = workshop(chosen), mail_lines(chosen)
 
     def made(target: str) -> adapters.Adapter | None:
+        if target in letters:
+            return letters[target].make()
         in_force = current()
         known = in_force.receivers.everyone() if in_force is not None else []
         return next((adapter(one, tools) for one in known if one.target == target), None)

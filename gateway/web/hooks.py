@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.core import receivers
+from gateway.senders import jsonlines
 from gateway.services import posting
 from gateway.store import outbox, targets
 from gateway.web import auth, parts, problems, routes, schemas, streams
@@ -191,18 +192,19 @@ async def receiver_states(here: parts.AdminParts) -> list[dict[str, Any]]:
     """As in `ReceiverList`."""
     current = here.current_book()
     known = {one.target: one for one in current.receivers.everyone()} if current is not None else {}
+    ours = set(here.targets) - {jsonlines.TARGET}
     async with here.database.read() as connection:
         states, counts = await targets.states(connection), await outbox.counts(connection)
     found = []
-    for target in sorted({*known, *counts}):
+    for target in sorted({*known, *ours, *counts}):
         receiver, state = known.get(target), states.get(target, targets.State(target))
         waiting, dead = counts.get(target, (0, 0))
         found.append(
             {
                 "target": target,
-                "where": where(receiver),
+                "where": receivers.place(receiver),
                 "events": list(receiver.events) if receiver is not None else [],
-                "enabled": receiver.enabled if receiver is not None else False,
+                "enabled": receiver.enabled if receiver is not None else target in here.targets,
                 "waiting": waiting,
                 "dead": dead,
                 "off_since": _rfc3339(state.off_us),
@@ -212,16 +214,6 @@ async def receiver_states(here: parts.AdminParts) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def where(receiver: receivers.Receiver | None) -> str:
-    """Where its events go, without what may be secret."""
-    match receiver:
-        case receivers.Webhook():
-            return receiver.url.partition("?")[0]
-        case receivers.Broker():
-            return f"{receiver.host}:{receiver.port} {receiver.topic}"
-    return ""
 
 
 def delivery(one: targets.Logged) -> dict[str, Any]:

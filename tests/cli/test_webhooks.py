@@ -98,6 +98,31 @@ def test_the_list_and_its_exit_code(operator: Operator, tmp_path: Path) -> None:
     operator("webhooks", "enable", "crm", code=1)
 
 
+def test_the_mails_of_the_settings_are_receivers_too(operator: Operator, tmp_path: Path) -> None:
+    """R66: an alarm on its way by mail is no receiver that left the routing file."""
+    operator.apply(routing(tmp_path, "https://crm.example.com/"))
+    with operator.config.open("a") as file:
+        file.write('\n[alerts]\nmail_to = ["it@example.com"]\n[mail]\nhost = "mail.example.com"\n')
+    rows = operator("webhooks", "list", "--format", "json").json
+    assert [(row["target"], row["state"]) for row in rows] == [("mail:alerts", "well"), ("webhook:crm", "well")]
+    waiting(operator, "mail:alerts")
+    rows = operator("webhooks", "list", "--format", "json").json
+    assert next((row["target"], row["state"], row["waiting"]) for row in rows) == ("mail:alerts", "well", 1)
+    assert "Subject: [Dialmark] This is a test" in operator("webhooks", "test", "mail:alerts", "--dry-run").out
+
+
+def waiting(operator: Operator, target: str) -> None:
+    """An event that a receiver has not taken yet."""
+
+    async def fill() -> None:
+        database = await store.Database.open(f"sqlite:///{operator.folder}/dialmark.db")
+        async with database.begin() as tx:
+            await outbox.add(tx, [examples.event(9)], [target])
+        await database.close()
+
+    asyncio.run(fill())
+
+
 def test_sending_again(operator: Operator, tmp_path: Path) -> None:
     operator.apply(routing(tmp_path, "https://crm.example.com/"))
     filled(operator, dead=3)

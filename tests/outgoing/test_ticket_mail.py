@@ -32,3 +32,12 @@ async def test_a_mail_for_an_escalation() -> None:
 def test_only_reminders_and_escalations_are_mailed() -> None:
     told = {tickets.EVENTS[what] for what in (tickets.What.REMINDED, tickets.What.ESCALATED)}
     assert set(ticketmail.WANTS) == told
+
+
+async def test_a_test_says_that_it_is_one() -> None:
+    """The test button sends an alarm, which no ticket is."""
+    server = mail.Server("127.0.0.1", 25, "none", "dialmark@clinic.example", ("boss@clinic.example",))
+    sender = mail.Mail(server, str, target=ticketmail.TARGET, wants=ticketmail.WANTS, letter=ticketmail.letter)
+    event = adapters.Handed("e", "system.alert", NOON, {"message": "This is a test of Dialmark."})
+    said = (await sender.deliver(event, adapters.Attempt(now_us=1, dry_run=True))).request
+    assert "Subject: [Dialmark] This is a test of Dialmark." in said

@@ -74,6 +74,16 @@ async def test_state_retry_replay_and_enable(idle: Listener, http: aiohttp.Clien
         await ask(http, idle, f"{HOOKS}/webhook:none/deliveries", status=404)
 
 
+async def test_the_mails_of_the_settings_are_receivers_too(idle: Listener, http: aiohttp.ClientSession) -> None:
+    """R66: they stand in no routing file, and are in use."""
+    use(idle, "https://crm.example.com/")
+    idle.targets = ("jsonl", "mail:alerts", CRM)
+    async with idle.running():
+        found = (await ask(http, idle, HOOKS))["receivers"]
+        assert [(one["target"], one["enabled"]) for one in found] == [("mail:alerts", True), (CRM, True)]
+        assert await ask(http, idle, f"{HOOKS}/mail:alerts/retry", post=True) == {"deliveries": 0}
+
+
 async def test_a_test_is_kept_with_request_and_answer(idle: Listener, http: aiohttp.ClientSession) -> None:
     async with receiver.running(orders=[receiver.status(500)], now_us=_now(idle)) as there:
         use(idle, there.url)
