@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -159,12 +159,9 @@ async def _pages(
     since_us = now_us - audience.days * DAY_US
     bans = banlist.BanList(routing_book.bans if routing_book is not None else ())
     ours = _ours(routing_book)
-    async with database.read() as connection:
-        made.calls_without_number = await stored.without_number(connection, audience, since_us=since_us)
-    after = ""
-    while True:
+    async for callers in _callers(database, made, since_us):
         async with database.read() as connection:
-            page = await stored.page(connection, audience, since_us=since_us, after=after, limit=PAGE)
+            page = await stored.known(connection, callers, since_us=since_us)
         taken: list[str] = []
         for caller in page:
             is_banned = caller.was_banned or bans.about(caller.number.removeprefix("+"), now) is not None
@@ -176,9 +173,24 @@ async def _pages(
                 made.left_out[why] += 1
         made.people += len(taken)
         yield taken
-        if len(page) < PAGE:
-            return
-        after = page[-1].number
+
+
+async def _callers(database: store.Database, made: Count, since_us: int) -> AsyncIterator[Sequence[str]]:
+    """Numbers with a call that the audience asks for, each once, page by page."""
+    async with database.read() as connection:
+        few = await stored.of_few_days(connection, made.audience, since_us=since_us)
+        if few is None:
+            made.calls_without_number = await stored.without_number(connection, made.audience, since_us=since_us)
+    if few is not None:
+        callers, made.calls_without_number = few
+        for begin in range(0, len(callers), PAGE):
+            yield callers[begin : begin + PAGE]
+        return
+    page = [""]
+    while page:
+        async with database.read() as connection:
+            page = await stored.next_callers(connection, made.audience, since_us=since_us, after=page[-1], limit=PAGE)
+        yield page
 
 
 def _ours(routing_book: book.Book | None) -> frozenset[str]:

@@ -1,5 +1,8 @@
-"""Callers for audiences (R11, R12), page by page in the order of their numbers, so that a million take the memory of
-a thousand; and when an audience was last exported."""
+"""Callers for audiences (R11, R12), and when an audience was last exported.
+
+An audience of few days reads the calls of these days (`of_few_days`) and no others. One that reaches back further walks
+the index of callers (`next_callers`), page by page in their order, so that a million take the memory of a thousand.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, false, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, case, exists, false, func, or_, select, true, tuple_
 
 from gateway import store
 from gateway.core import audiences
@@ -17,6 +20,10 @@ from gateway.store import dealschema, poolschema, schema
 
 EXPORTED = "audience.exported"
 """The action in the audit chain."""
+
+FEW = 100_000
+"""Calls since the audience begins up to which they are read by time. Their callers are held at once: 10 MB."""
+PIECE = 5_000
 
 _CALLS, _AUDIT, _RESULTS = schema.calls, schema.audit, dealschema.call_results
 _SAID = _RESULTS.alias()
@@ -37,49 +44,74 @@ def subject(key: str) -> str:
     return f"audience:{key}"
 
 
-async def page(
+async def of_few_days(
+    connection: store.Connection, audience: audiences.Audience, *, since_us: int
+) -> tuple[list[str], int] | None:
+    """Callers with a call that the audience asks for, by number, and how many such calls have no number. None: there
+    were more than `FEW` calls since then; see `next_callers`."""
+    some = select(_CALLS.c.started_us).where(_CALLS.c.started_us >= since_us).limit(FEW + 1).subquery()
+    if (await connection.execute(select(func.count()).select_from(some))).scalar_one() > FEW:
+        return None
+    place = tuple_(_CALLS.c.started_us, _CALLS.c.call_id)
+    query = select(_CALLS.c.started_us, _CALLS.c.call_id, _CALLS.c.caller).where(*_asked(audience))
+    query = query.order_by(_CALLS.c.started_us, _CALLS.c.call_id).limit(PIECE)
+    found: set[str] = set()
+    without_number = 0
+    after: tuple[int, str] | None = (since_us, "")
+    while after is not None:
+        rows = (await connection.execute(query.where(place > after))).all()
+        found.update(row.caller for row in rows if row.caller is not None)
+        without_number += sum(row.caller is None for row in rows)
+        after = (rows[-1].started_us, rows[-1].call_id) if len(rows) == PIECE else None
+    return sorted(found), without_number
+
+
+async def next_callers(
     connection: store.Connection, audience: audiences.Audience, *, since_us: int, after: str, limit: int
-) -> list[audiences.Caller]:
-    """The next callers with a call that the audience asks for, behind the number `after`, by number. Marks of bans by
-    the list in force are the caller's to add."""
+) -> list[str]:
+    """The next callers with a call that the audience asks for, behind the number `after`, by number."""
     query = (
         select(_CALLS.c.caller)
-        .where(*_asked(audience, since_us), _CALLS.c.caller.is_not(None), _CALLS.c.caller > after)
+        # A sum keeps the engines from the index of times, in whose order pages cannot be read.
+        .where(_CALLS.c.started_us + 0 >= since_us, *_asked(audience), _CALLS.c.caller > after)
         .group_by(_CALLS.c.caller)
         .order_by(_CALLS.c.caller)
         .limit(limit)
     )
-    found = list((await connection.execute(query)).scalars())
-    if not found:
-        return []
-    known = await _histories(connection, found, since_us)
-    said = await _said(connection, found)
-    reached = await _called_back(connection, found, since_us)
-    marks = await _marks(connection, [one for one in found if said.get(one)])
-    return [
-        replace(
-            known[one],
-            has_talked=known[one].has_talked or one in reached,
-            said=said.get(one, frozenset()),
-            **marks.get(one, {}),
-        )
-        for one in found
-    ]
+    return list((await connection.execute(query)).scalars())
 
 
 async def without_number(connection: store.Connection, audience: audiences.Audience, *, since_us: int) -> int:
     """Calls that the audience asks for of which nobody knows the number: anonymous, or forgotten since."""
-    query = select(func.count()).select_from(_CALLS).where(*_asked(audience, since_us), _CALLS.c.caller.is_(None))
+    query = select(func.count()).select_from(_CALLS)
+    query = query.where(_CALLS.c.caller.is_(None), _CALLS.c.started_us >= since_us, *_asked(audience))
     return (await connection.execute(query)).scalar_one()
 
 
-def _asked(audience: audiences.Audience, since_us: int) -> list[ColumnElement[bool]]:
-    # Sums and joined texts keep the engines from other indexes than that of callers, in whose order pages are read.
-    found = [
-        _CALLS.c.direction == "inbound",
-        _CALLS.c.state == "closed",
-        _CALLS.c.started_us + 0 >= since_us,
+async def known(connection: store.Connection, callers: Sequence[str], *, since_us: int) -> list[audiences.Caller]:
+    """What is known of these callers, in their order. Marks of bans by the list in force are the caller's to add."""
+    if not callers:
+        return []
+    histories = await _histories(connection, callers, since_us)
+    said = await _said(connection, callers)
+    reached = await _called_back(connection, callers, since_us)
+    marks = await _marks(connection, [one for one in callers if said.get(one)])
+    return [
+        replace(
+            history,
+            has_talked=history.has_talked or one in reached,
+            said=said.get(one, frozenset()),
+            **marks.get(one, {}),
+        )
+        for one in callers
+        # Without one: erased since their number was read.
+        if (history := histories.get(one)) is not None
     ]
+
+
+def _asked(audience: audiences.Audience) -> list[ColumnElement[bool]]:
+    # Joined texts keep the engines from other indexes than those that callers and times are read by.
+    found = [_CALLS.c.direction == "inbound", _CALLS.c.state == "closed"]
     if audience.who is audiences.Who.NOT_CONNECTED:
         found.append(_CALLS.c.missed)
     elif audience.who is audiences.Who.CONNECTED:
@@ -128,7 +160,8 @@ async def _called_back(connection: store.Connection, callers: Sequence[str], sin
         _CALLS.c.did.in_(callers),
         _CALLS.c.direction == "outbound",
         _CALLS.c.started_us >= since_us,
-        _CALLS.c.outcome == "answered",
+        # Joined, or SQLite would read all answered calls for each page.
+        _CALLS.c.outcome + "" == "answered",
     )
     return set((await connection.execute(query.distinct())).scalars())
 

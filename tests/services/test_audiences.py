@@ -8,11 +8,13 @@ import errno
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import pytest
+from sqlalchemy import event as sa_event
 
 from gateway import store
 from gateway.core import audiences, book, deals
@@ -215,8 +217,10 @@ async def test_what_was_said_of_a_call_afterwards(database: store.Database) -> N
     ],
     ids=["site", "route", "source", "campaign", "outcome", "repeat", "tag", "days", "talk", "first", "both"],
 )
-async def test_filters(database: store.Database, filters: dict[str, Any], index: int) -> None:
-    """R12: one call must meet all of them."""
+async def test_filters(
+    database: store.Database, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any], index: int
+) -> None:
+    """R12: one call must meet all of them, read either way."""
     answered = {**MISSED, "outcome": "answered", "missed": False}
     tags = [{"tag": "50 % off_", "origin": "rule", "rule": "x"}]
     people = People()
@@ -233,8 +237,59 @@ async def test_filters(database: store.Database, filters: dict[str, Any], index:
     people.add(10, **{**answered, "talk_seconds": 30.0, "calls_before": 1})
     people.add(11, record=_dumped({"scoring": {"tags": [{"tag": "50 x offx", "origin": "rule", "rule": "x"}]}}))
     await people.save(database)
-    lines, _ = await export(database, asked(**filters))
+    lines, made = await export(database, asked(**filters))
     assert lines == hashes(number(index))
+    monkeypatch.setattr(stored, "FEW", 0)
+    walked, counted = await export(database, asked(**filters))
+    assert (walked, counted.document()) == (lines, made.document())
+
+
+@pytest.mark.parametrize(
+    ("few", "by"),
+    [(stored.FEW, {"ix_calls_started"}), (0, {"ix_calls_started", "ix_calls_caller"})],
+    ids=["few days", "years"],
+)
+async def test_it_reads_the_days_it_asks_for(
+    database: store.Database, monkeypatch: pytest.MonkeyPatch, few: int, by: set[str]
+) -> None:
+    """An audience of a day costs what the day's calls cost, however many there are besides: no table is read as a
+    whole, and the index of all callers only where the audience reaches far back."""
+    monkeypatch.setattr(stored, "FEW", few)
+    people = People()
+    people.add(1)
+    await people.save(database)
+    since_us, wanted = NOW_US - DAY_US, asked(days=1, outcomes=("no_answer", "busy"))
+    statements: list[tuple[str, Any]] = []
+
+    def note(*arguments: Any) -> None:
+        statements.append((arguments[2], arguments[3]))
+
+    async def plan() -> str:
+        found = []
+        for query, values in statements:
+            explained = await connection.exec_driver_sql(f"{explain} {query}", values)
+            found += [str(row) for row in explained]
+        statements.clear()
+        assert not any("SCAN calls" in one or "Seq Scan" in one for one in found), found
+        return " ".join(found)
+
+    is_sqlite = database.engine_name == "sqlite"
+    explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
+    async with database.read() as connection:
+        if not is_sqlite:
+            # A table of one row is read as a whole by whoever may.
+            await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        listen = (connection.sync_connection, "before_cursor_execute", note)
+        sa_event.listen(*listen)
+        if await stored.of_few_days(connection, wanted, since_us=since_us) is None:
+            await stored.next_callers(connection, wanted, since_us=since_us, after="", limit=exporting.PAGE)
+        sa_event.remove(*listen)
+        assert set(re.findall(r"ix_\w+", await plan())) == by
+        sa_event.listen(*listen)
+        await stored.known(connection, [number(1)], since_us=since_us)
+        sa_event.remove(*listen)
+        looked_up = {"ix_calls_caller", "ix_calls_did", "ix_attributions_caller"}
+        assert looked_up <= set(re.findall(r"ix_\w+", await plan()))
 
 
 async def test_a_dry_run_tells_the_same_and_leaves_no_trace(database: store.Database) -> None:
@@ -272,10 +327,15 @@ async def test_each_export_is_in_the_audit(database: store.Database) -> None:
     assert last == {"lost": stored.Export(NOW_US, "cli:test", 1)}
 
 
-async def test_pages_lose_and_double_nobody(database: store.Database) -> None:
-    """Also where the end of a page is the end of all; told as it goes on."""
+@pytest.mark.parametrize("few", [stored.FEW, 0], ids=["few days", "years"])
+async def test_pages_lose_and_double_nobody(
+    database: store.Database, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Also where the end of a page is the end of all, and where many calls began at once; told as it goes on."""
+    monkeypatch.setattr(stored, "FEW", few)
+    monkeypatch.setattr(stored, "PIECE", 700)
     people = People()
-    everyone = [people.add(index) for index in range(2 * exporting.PAGE)]
+    everyone = [people.add(index, started_us=NOW_US - index // 1_500) for index in range(2 * exporting.PAGE)]
     people.add(0)
     await people.save(database)
     told: list[int] = []
