@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TextIO
 
+from gateway.core import sheets
+
 
 class Format(StrEnum):
     """What `--format` takes."""
@@ -101,7 +103,7 @@ class CsvLines:
 
     def write(self, row: Iterable[Value]) -> None:
         """One row; None becomes an empty cell."""
-        self._writer.writerow([_spreadsheet_safe(value) for value in row])
+        self._writer.writerow([sheets.cell(value) for value in row])
 
 
 def note(text: str) -> None:
@@ -125,16 +127,6 @@ def _cell(value: Value) -> str:
         case float():
             return f"{value:.1f}"
     return str(value)
-
-
-def _spreadsheet_safe(value: Value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = plain(str(value))
-    is_number = isinstance(value, int | float) or text.lstrip("+-").isdigit()
-    return f"'{text}" if text[:1] in "=+-@" and text and not is_number else text
 
 
 def flush() -> None:

@@ -31,6 +31,7 @@ SCOPES = {
     "visitors:erase": "erase a visitor",
     "audiences:export": "export callers for ad platforms, hashed",
     "deals:write": "say what became of calls: qualified, spam, goal, note, tags, deal",
+    "reports:read": "what calls brought and cost, deals and spend included",
     "costs:read": "spend per source, campaign and day",
     "costs:write": "enter spend",
     "wages:manage": "see and enter agents' wages and staffed hours",

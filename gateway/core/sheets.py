@@ -1,6 +1,6 @@
 """Tables as spreadsheets save them: CSV in UTF-8, UTF-16 or a code page, with commas, semicolons or tabs.
 
-Pure: bytes in, rows out, each with its line in the file.
+Pure: bytes in, rows out, each with its line in the file; and rows out as lines that spreadsheets do not reckon with.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ CYRILLIC = frozenset({"ru", "uk", "be", "bg", "mk", "sr"})
 
 _DELIMITERS = ",;\t"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_NUMBER = re.compile(r"[+-]*[0-9]+(\.[0-9]+)?")
 _FORMULA_TEXT = re.compile(r'="([^"]*)"')
 
 
@@ -72,6 +73,37 @@ def read(raw: bytes, columns: Collection[str], *, encoding: str | None = None, l
     except csv.Error as error:
         raise BadSheet(f"line {reader.line_num + first - 1}: {error}; is a quotation mark missing?") from None
     return Sheet(tuple(rows), header, found, delimiter, tuple(wrong))
+
+
+def lines(header: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """CSV, line by line, the header first. None becomes an empty cell."""
+    written: list[str] = []
+    writer = csv.writer(_Pieces(written), lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([cell(value) for value in row])
+        yield "".join(written)
+        written.clear()
+    yield "".join(written)
+
+
+class _Pieces:
+    def __init__(self, pieces: list[str]) -> None:
+        self._pieces = pieces
+
+    def write(self, piece: str) -> None:
+        self._pieces.append(piece)
+
+
+def cell(value: object) -> str:
+    """A value as text that steers no terminal and that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = _printable(str(value))
+    is_number = isinstance(value, int | float) or _NUMBER.fullmatch(text) is not None
+    return f"'{text}" if text[:1] in "=+-@" and text and not is_number else text
 
 
 def _decoded(raw: bytes, encoding: str | None, language: str) -> tuple[str, str]:

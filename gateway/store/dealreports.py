@@ -42,11 +42,16 @@ class Counted:
 
 
 class TooManyCalls(Exception):
-    """More than `MAX_CALLS`: nothing was read to its end."""
+    """More than are read for one report: it would be wrong without the others."""
 
 
 async def inbound(
-    connection: store.Connection, first_day: int, last_day: int, *, site: str | None = None
+    connection: store.Connection,
+    first_day: int,
+    last_day: int,
+    *,
+    site: str | None = None,
+    max_calls: int = MAX_CALLS,
 ) -> list[Counted]:
     """Closed inbound calls of these days, both included, without banned callers and test calls. Raises
     TooManyCalls."""
@@ -54,31 +59,33 @@ async def inbound(
     if site is not None:
         query = query.where(_CALLS.c.site == site)
     found: list[Counted] = []
-    async for piece in _pieces(connection, query, first_day, last_day):
+    async for piece in _pieces(connection, query, first_day, last_day, max_calls):
         found += [Counted(*_values(row)) for row in piece]
     return found
 
 
-async def contacts(connection: store.Connection, first_day: int, last_day: int) -> list[tuple[str, str, int]]:
+async def contacts(
+    connection: store.Connection, first_day: int, last_day: int, *, max_calls: int = MAX_CALLS
+) -> list[tuple[str, str, int]]:
     """Caller, route and start (µs) of such calls, where both are known: who called again (R73). Raises
     TooManyCalls."""
     query = select(_CALLS.c.caller, _CALLS.c.route, _CALLS.c.started_us).where(*_IN_DAY)
     query = query.where(_CALLS.c.caller.is_not(None), _CALLS.c.route.is_not(None))
     found: list[tuple[str, str, int]] = []
-    async for piece in _pieces(connection, query, first_day, last_day):
+    async for piece in _pieces(connection, query, first_day, last_day, max_calls):
         found += [(row[0], row[1], row[2]) for row in piece]
     return found
 
 
 async def _pieces(
-    connection: store.Connection, query: Select[*tuple[Any, ...]], first_day: int, last_day: int
+    connection: store.Connection, query: Select[*tuple[Any, ...]], first_day: int, last_day: int, max_calls: int
 ) -> AsyncIterator[Sequence[Row[*tuple[Any, ...]]]]:
     """The rows day by day: those of a year at once would hold the loop up."""
     read = 0
     for day in await _days(connection, first_day, last_day):
         rows = (await connection.execute(query, {"day": day})).all()
         read += len(rows)
-        if read > MAX_CALLS:
+        if read > max_calls:
             raise TooManyCalls
         yield rows
 

@@ -22,6 +22,7 @@ from gateway.web import (
     pages,
     parts,
     pausing,
+    reports,
     routes,
     security,
     statics,
@@ -63,6 +64,7 @@ def admin_app(here: parts.AdminParts) -> web.Application:
     ):
         table.install(app)
     app[audiences.LOCK] = asyncio.Lock()
+    app[reports.LOCK] = asyncio.Lock()
     app[pausing.LOCKS] = weakref.WeakValueDictionary()
     app.on_startup.append(_restore_pauses)
     app.on_response_prepare.append(security.add_headers)

@@ -53,6 +53,7 @@ class Scope(StrEnum):
     VISITORS_ERASE = "visitors:erase"
     WEBHOOKS_MANAGE = "webhooks:manage"
     DEALS_WRITE = "deals:write"
+    REPORTS_READ = "reports:read"
     COSTS_READ = "costs:read"
     COSTS_WRITE = "costs:write"
     WAGES_MANAGE = "wages:manage"

@@ -68,7 +68,7 @@ async def record(database: store.Database, number: int = 1) -> dict[str, Any]:
     return document
 
 
-WON = {"deal_id": "D-1", "deal_state": "won", "value": "120000.50", "currency": "RUB", "closed_on": "2026-10-02"}
+WON = {"deal_id": "D-1", "deal_state": "won", "value": "120000.50", "currency": "RUB", "closed_on": "2026-09-24"}
 
 
 async def test_a_deal_is_kept_told_and_stands_in_the_record(database: store.Database) -> None:
@@ -94,7 +94,7 @@ async def test_a_deal_is_kept_told_and_stands_in_the_record(database: store.Data
             "stage": None,
             "value": "120000.50",
             "currency": "RUB",
-            "closed_on": "2026-10-02",
+            "closed_on": "2026-09-24",
         },
         "changed_at": document["result"]["changed_at"],
         "changed_by": "token:crm",
