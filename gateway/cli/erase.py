@@ -73,6 +73,7 @@ async def _erase(settings: Settings, number: str, ring: keyring.KeyRing) -> eras
                 backup_days=settings.retention.backup_days,
                 actor=vaults.actor(),
                 now_us=moments.micros(context.now()),
+                targets=await vaults.targets(database, settings),
             )
         except keyring.KeyMissing as error:
             raise failures.Failure(f"the tombstones cannot be read: {error}") from None

@@ -94,4 +94,5 @@ async def _run(settings: Settings) -> retention.Done:
             vaults.retention_places(settings),
             now_us=now_us,
             actor=vaults.actor(),
+            targets=await vaults.targets(database, settings),
         )

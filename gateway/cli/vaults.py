@@ -6,9 +6,12 @@ import getpass
 import os
 from typing import TYPE_CHECKING
 
-from gateway.cli import failures
+from gateway.cli import context, failures
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from gateway import store
     from gateway.config.settings import Settings
     from gateway.services import erasing, retention
     from gateway.store import keyring, signatures
@@ -59,6 +62,16 @@ def actor() -> str:
     except (KeyError, OSError):
         account = str(os.getuid())
     return f"cli:{account}"
+
+
+async def targets(database: store.Database, settings: Settings) -> Collection[str]:
+    """Who is told of what this command does. Raises StoreUnavailable."""
+    from gateway.daemon import outgoing
+
+    told = outgoing.Outgoing(settings)
+    if (in_force := await context.book_in_force(database, settings)) is not None:
+        told.use(in_force)
+    return told.subscriptions
 
 
 def policy(settings: Settings) -> retention.Policy:

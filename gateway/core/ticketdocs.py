@@ -92,7 +92,8 @@ def told(change: tickets.Change) -> list[Told]:
 def forgotten(data: dict[str, Any], pseudonym: str | None) -> dict[str, Any]:
     """The data of such an event without the person. Doing it again changes nothing."""
     left = dict(data)
-    left["caller"] = {"number": pseudonym, "name": None}
+    named = (left.get("caller") or {}).get("number") is not None
+    left["caller"] = {"number": pseudonym if named else None, "name": None}
     left["request"] = None
     kept = ("method", "source", "channel", "campaign")
     said = left.get("attribution")

@@ -84,10 +84,14 @@ async def erase(
     backup_days: int,
     actor: str,
     now_us: int,
+    targets: Collection[str] = (),
 ) -> Receipt:
-    """Erases the person with this number (E.164 with `+`). Raises KeyMissing, StoreUnavailable."""
+    """Erases the person with this number (E.164 with `+`). Raises KeyMissing, StoreUnavailable.
+
+    `targets` are told that the person's open ticket is closed.
+    """
     async with database.begin() as tx:
-        receipt, rows, gone = await _erase_stored(tx, number, ring, actor, now_us)
+        receipt, rows, gone = await _erase_stored(tx, number, ring, actor, now_us, targets)
     receipt.last_backup_ends = records.timestamp(now_us + backup_days * DAY_US)
     files = _Files(number, places, receipt, rows)
     await asyncio.to_thread(files.erase, gone)
@@ -95,17 +99,17 @@ async def erase(
 
 
 async def _erase_stored(
-    tx: store.Transaction, number: str, ring: keyring.KeyRing, actor: str, now_us: int
+    tx: store.Transaction, number: str, ring: keyring.KeyRing, actor: str, now_us: int, targets: Collection[str]
 ) -> tuple[Receipt, list[calls.CallRow], list[recordings.Recording]]:
     stone = await forgetting.bury(tx, ring, number, now_us=now_us)
     rows = await forgetting.calls_of(tx, number, stone.pseudonym)
     ids = [row.call_id for row in rows]
     known = await recordings.of_calls(tx, ids)
     gone = await recordings.shred(tx, [one.recording_id for one in known], now_us=now_us, why="person erased")
-    await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us)
+    await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us, targets=targets)
     asked = await forgetting.forget_askers(tx, number, stone.pseudonym)
-    told = await forgetting.forget_tickets(tx, number, stone.pseudonym, now_us=now_us)
-    served = await forgetting.receivers_served(tx, ids, [*asked, *told])
+    told = await forgetting.forget_tickets(tx, number, stone.pseudonym, now_us=now_us, targets=targets)
+    served = await forgetting.receivers_served(tx, ids, [*asked, *told], now_us=now_us)
     masked = await forgetting.mask_rows(tx, [row.linked_id for row in rows], ids, erasure.spellings(number)[0])
     held = [one.recording_id for one in known if one.held_us is not None and one.shredded_us is None]
     details = {"calls": len(rows), "recordings": len(gone), "held": len(held)}
@@ -167,7 +171,7 @@ async def erase_visitor(
             person=visitor_id,
         )
         salt = await audit.salt_of(tx, entry.seq)
-        served = await forgetting.receivers_served(tx, done.call_ids, done.requests)
+        served = await forgetting.receivers_served(tx, done.call_ids, done.requests, now_us=now_us)
         await audit.forget(tx, visitor_id)
     receipt = VisitorReceipt(erasure_id, records.timestamp(now_us), entry.seq, salt or "", calls=len(done.call_ids))
     receipt.receivers_served = _served(served)

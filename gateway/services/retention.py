@@ -11,7 +11,7 @@ Running twice, or breaking off in the middle, does no harm: each step takes what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,7 +83,7 @@ async def preview(database: store.Database, policy: Policy, places: Places, now_
             why = f"older than {policy.calls_months} months; counts stay"
             found.append(Due("calls", f"{count} calls", "forget", why, count=count))
         if count := await ticketforgetting.count_requests_before(connection, calls_before):
-            why = f"closed more than {policy.calls_months} months ago; counts stay"
+            why = f"closed, or never taken up, more than {policy.calls_months} months ago; counts stay"
             found.append(Due("tickets", f"{count} requests for a call back", "forget", why, count=count))
         if count := await visits.count_old(connection, retention.months_before(now_us, policy.visits_months)):
             why = f"older than {policy.visits_months} months"
@@ -98,8 +98,19 @@ async def preview(database: store.Database, policy: Policy, places: Places, now_
     return found
 
 
-async def run(database: store.Database, policy: Policy, places: Places, *, now_us: int, actor: str) -> Done:
-    """Does what is due. Raises StoreUnavailable; what was done until then is done and audited."""
+async def run(
+    database: store.Database,
+    policy: Policy,
+    places: Places,
+    *,
+    now_us: int,
+    actor: str,
+    targets: Collection[str] = (),
+) -> Done:
+    """Does what is due. Raises StoreUnavailable; what was done until then is done and audited.
+
+    `targets` are told of open tickets that lose their person.
+    """
     done = Done()
     await _condemn(database, policy, now_us, done)
     async with database.read() as connection:
@@ -109,7 +120,7 @@ async def run(database: store.Database, policy: Policy, places: Places, *, now_u
         gone, left = await shred(database, places.vault, ids, now_us=now_us, actor=actor)
         done.shredded += gone
         done.files_left += left
-    done.forgotten = await _forget_calls(database, policy, now_us)
+    done.forgotten = await _forget_calls(database, policy, now_us, targets)
     done.visits = await _prune_visits(database, policy, now_us)
     done.archives = len(await asyncio.to_thread(_prune_archives, policy, places, now_us))
     async with database.begin() as tx:
@@ -191,15 +202,15 @@ async def _to_shred(connection: store.Connection, policy: Policy, now_us: int) -
     )
 
 
-async def _forget_calls(database: store.Database, policy: Policy, now_us: int) -> int:
+async def _forget_calls(database: store.Database, policy: Policy, now_us: int, targets: Collection[str]) -> int:
     before_us = retention.months_before(now_us, policy.calls_months)
     forgotten = 0
     while True:
         async with database.begin() as tx:
             rows = await forgetting.old_calls(tx, before_us, limit=BATCH)
-            await forgetting.forget(tx, rows, None, why=forgetting.RETENTION, now_us=now_us)
+            await forgetting.forget(tx, rows, None, why=forgetting.RETENTION, now_us=now_us, targets=targets)
             # Requests on pages belong to no call; those of calls leave with them.
-            asked = await ticketforgetting.requests_before(tx, before_us, now_us=now_us)
+            asked = await ticketforgetting.requests_before(tx, before_us, targets=targets, now_us=now_us)
         forgotten += len(rows) + asked
         if not rows and not asked:
             return forgotten

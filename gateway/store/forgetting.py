@@ -134,6 +134,15 @@ async def is_forgotten(connection: store.Connection, call_id: str) -> bool:
     return (await connection.execute(query)).first() is not None
 
 
+async def forgotten(connection: store.Connection, call_ids: Collection[str]) -> set[str]:
+    """Those of these calls whose person is gone: erased, or too long ago."""
+    found: set[str] = set()
+    for chunk in statements.chunks(sorted(call_ids)):
+        query = select(_FORGOTTEN.c.call_id).where(_FORGOTTEN.c.call_id.in_(chunk))
+        found |= set((await connection.execute(query)).scalars())
+    return found
+
+
 async def calls_of(connection: store.Connection, *numbers: str) -> list[calls.CallRow]:
     """All calls from or to a number, open ones included, oldest first. A pseudonym finds those erased already."""
     found: dict[str, calls.CallRow] = {}
@@ -173,12 +182,20 @@ def _is_old(before_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 async def forget(
-    tx: store.Transaction, rows: Sequence[calls.CallRow], pseudonym: str | None, *, why: str, now_us: int
+    tx: store.Transaction,
+    rows: Sequence[calls.CallRow],
+    pseudonym: str | None,
+    *,
+    why: str,
+    now_us: int,
+    targets: Collection[str] = (),
 ) -> None:
     """Takes the person out of these calls: record, columns, events, errors of deliveries, raw rows that are kept.
 
-    What is counted stays: outcome, times, route, source, agent, country. Doing it again changes nothing.
+    What is counted stays: outcome, times, route, source, agent, country. Doing it again changes nothing. `targets` are
+    told of tickets that this closes.
     """
+    await hold_off(tx, erases=True)
     if tx.dialect.name == "sqlite":
         await tx.execute(text("PRAGMA secure_delete = ON"))
     for chunk in statements.chunks(rows):
@@ -187,7 +204,7 @@ async def forget(
         ids = [row.call_id for row in chunk]
         await _forget_events(tx, ids, pseudonym)
         await _forget_talk(tx, ids)
-        await ticketforgetting.of_calls(tx, ids, pseudonym, now_us=now_us)
+        await ticketforgetting.of_calls(tx, ids, pseudonym, targets=targets, now_us=now_us)
         await results.forget(tx, ids)
         theirs = await attributions.forget(tx, ids, pseudonym)
         if why == ERASURE and theirs:
@@ -222,14 +239,17 @@ async def forget_askers(tx: store.Transaction, number: str, pseudonym: str | Non
     return found
 
 
-async def forget_tickets(tx: store.Transaction, number: str, pseudonym: str | None, *, now_us: int) -> list[int]:
+async def forget_tickets(
+    tx: store.Transaction, number: str, pseudonym: str | None, *, now_us: int, targets: Collection[str] = ()
+) -> list[int]:
     """Takes the person out of tickets, also of those that no stored call belongs to. Returns `seq` of their events."""
-    return await ticketforgetting.of_number(tx, number, pseudonym, now_us=now_us)
+    return await ticketforgetting.of_number(tx, number, pseudonym, targets=targets, now_us=now_us)
 
 
 async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], *, now_us: int) -> Visitors:
     """Takes visitors of a web site out: visits, pages, clicks, and what calls say of them. The calls stay, with source
     and campaign; so does who called. Doing it again changes nothing."""
+    await hold_off(tx, erases=True)
     if tx.dialect.name == "sqlite":
         await tx.execute(text("PRAGMA secure_delete = ON"))
     await leases.lock(tx)
@@ -308,7 +328,9 @@ async def _forget_call(tx: store.Transaction, row: calls.CallRow, pseudonym: str
 
 
 async def _forget_events(tx: store.Transaction, call_ids: Sequence[str], pseudonym: str | None) -> None:
-    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.call_id.in_(call_ids))
+    # Those of tickets are left to the tickets.
+    theirs = _EVENTS.c.call_id.in_(call_ids) & _EVENTS.c.type.not_in(ticketforgetting.TYPES)
+    query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(theirs)
     for seq, payload in (await tx.execute(query)).all():
         body = json.loads(payload)
         changed = {**body, "data": erasure.pseudonymised(body.get("data") or {}, pseudonym)}
@@ -352,16 +374,19 @@ class Served:
 
 
 async def receivers_served(
-    connection: store.Connection, call_ids: Sequence[str], seqs: Sequence[int] = ()
+    connection: store.Connection, call_ids: Sequence[str], seqs: Sequence[int] = (), *, now_us: int
 ) -> list[Served]:
-    """Who was sent events of these calls, or these events, which are no call's; and when last."""
+    """Who was sent events of these calls, or these events, which are no call's; and when last (`now_us`: on its way).
+
+    Named is also who may have them: what is on its way now, or was when a process died.
+    """
     found: dict[str, Served] = {}
     chosen = [_DELIVERIES.c.call_id.in_(chunk) for chunk in statements.chunks(call_ids)]
     chosen += [_DELIVERIES.c.seq.in_(chunk) for chunk in statements.chunks(seqs)]
     for condition in chosen:
         query = (
-            select(_DELIVERIES.c.target, func.count(), func.max(_DELIVERIES.c.settled_us))
-            .where(condition, _DELIVERIES.c.state == "done")
+            select(_DELIVERIES.c.target, func.count(), func.max(func.coalesce(_DELIVERIES.c.settled_us, now_us)))
+            .where(condition, or_(_DELIVERIES.c.state.in_(("done", "claimed")), _DELIVERIES.c.is_unsure))
             .group_by(_DELIVERIES.c.target)
         )
         for target, count, last_us in await connection.execute(query):

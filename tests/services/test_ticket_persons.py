@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gateway import store
 from gateway.core import book, retention, scriptwire, tickets
 from gateway.services import callbacks, erasing, ticketkeeping
 from gateway.services import retention as running
-from gateway.store import forgetting, keyring
+from gateway.store import forgetting, keyring, outbox, targets
 from gateway.store import tickets as stored
 from tests import told
 from tests.core.test_tickets import blank
@@ -58,10 +59,17 @@ async def everything(database: store.Database) -> str:
     return "\n".join(found)
 
 
-async def erase(database: store.Database, tmp_path: Path) -> erasing.Receipt:
+async def erase(database: store.Database, tmp_path: Path, number: str = CALLER) -> erasing.Receipt:
     places = erasing.Places(tmp_path, tmp_path, tmp_path / "cel", "dialmark.csv", tmp_path / "archive")
     return await erasing.erase(
-        database, f"+{CALLER}", ring=RING, places=places, backup_days=30, actor="test", now_us=NOON + HOUR
+        database,
+        f"+{number}",
+        ring=RING,
+        places=places,
+        backup_days=30,
+        actor="test",
+        now_us=NOON + HOUR,
+        targets=TARGETS,
     )
 
 
@@ -131,6 +139,45 @@ async def test_erasing_a_person_empties_their_tickets(
     assert await told.problems_of(database) == []
     with pytest.raises(tickets.Refused):
         await desk.hands.reopen(1, actor="token:t")
+
+
+async def test_receivers_learn_that_an_erased_persons_ticket_is_closed(
+    desk: TicketDesk, database: store.Database, tmp_path: Path
+) -> None:
+    """N14: once, behind what they were told before, with nothing of the person, not even what stands for the number.
+    Closed tickets tell nothing more."""
+    await desk.miss("79160000056")
+    await desk.hands.close(1, tickets.Result.DONE, actor="token:t")
+    await desk.miss(caller_name="Ivan Petrov")
+    await desk.hands.note(2, "Ivan wants implants", actor="token:t")
+    before = len(await desk.told())
+    for number in (CALLER, "79160000056"):
+        for _ in range(2):
+            await erase(database, tmp_path, number)
+    (event,) = (await desk.told())[before:]
+    data = event["data"]
+    assert (event["type"], data["number"], data["state"], data["result"]) == ("ticket.closed", 2, "closed", "erased")
+    assert (data["caller"], data["request"]) == ({"number": None, "name": None}, None)
+    text = json.dumps(event, ensure_ascii=False)
+    for trace in (CALLER, CALLER[1:], "Ivan", "Petrov", "implants", "erased-"):
+        assert trace not in text, trace
+    async with database.begin() as tx:
+        waiting = await outbox.claim(tx, TARGETS[0], now_us=desk.now_us + HOUR, lease_us=HOUR, limit=100, in_order=True)
+    theirs = [one.event.type for one in waiting if json.loads(one.event.payload)["data"].get("number") == 2]
+    assert theirs == ["ticket.opened", "ticket.updated", "ticket.closed"]
+
+
+async def test_retention_tells_of_the_open_tickets_it_closes(
+    desk: TicketDesk, database: store.Database, tmp_path: Path
+) -> None:
+    await desk.miss(caller_name="Petrov")
+    policy = running.Policy(retention.rules(180, ()), calls_months=1)
+    places = running.Places(tmp_path / "vault", tmp_path / "archive")
+    late = NOON + 70 * 24 * HOUR
+    for _ in range(2):
+        await running.run(database, policy, places, now_us=late, actor="test", targets=TARGETS)
+    last = [event for event in await desk.told() if event["type"] == "ticket.closed"]
+    assert [(one["data"]["result"], one["data"]["caller"]["number"]) for one in last] == [("erased", None)]
 
 
 async def test_who_calls_again_after_the_erasure_gets_a_ticket_like_anybody(
@@ -206,6 +253,25 @@ async def test_retention_takes_the_person_and_leaves_the_count(
     for trace in (CALLER, "79160000077", "Petrov", "Sidorov"):
         assert trace not in left, trace
     assert (await running.run(database, policy, places, now_us=late, actor="test")).forgotten == 0
+
+
+async def test_retention_takes_the_person_out_of_a_request_that_nobody_closed(
+    desk: TicketDesk, database: store.Database, tmp_path: Path
+) -> None:
+    """N14: neither the ticket, overdue for ever, nor what a receiver was sent long ago names anybody then."""
+    await taking(desk).take(asked("+79160000077", name="Sidorov"), SITE)
+    sent = '{"type":"callback.requested","data":{"number":"+79160000077","name":"Sidorov"}}'
+    logged = targets.Logged("webhook:crm", "e", "callback.requested", None, 1, NOON, 1, "done", request=sent)
+    async with database.begin() as tx:
+        await targets.log(tx, [logged, dataclasses.replace(logged, at_us=NOON + 60 * 24 * HOUR, request="later")])
+    policy = running.Policy(retention.rules(180, ()), calls_months=1)
+    late = NOON + 70 * 24 * HOUR
+    await running.run(
+        database, policy, running.Places(tmp_path / "vault", tmp_path / "archive"), now_us=late, actor="test"
+    )
+    assert [(one.caller, one.result) for one in await desk.all()] == [(None, tickets.Result.ERASED)]
+    async with database.read() as connection:
+        assert [one.request for one in await targets.last(connection)] == ["later"]
 
 
 async def test_two_open_tickets_of_erased_persons_are_possible(database: store.Database) -> None:
