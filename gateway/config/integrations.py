@@ -160,12 +160,22 @@ def _policy(table: tables.Table, kind: Kind) -> crm.Policy:
     return crm.Policy(
         leads=bool(table.flag("leads", True)),
         cards=bool(table.flag("cards", True)),
-        profile=_texts(table, "profile", _FIELD, _NAME, "our names of attributes by the CRM's fields"),
+        profile=_profile(table),
         users=_texts(table, "users", _NAME, _NAME, "ids of users of the CRM by our agents"),
         default_user=default_user,
         link=_link(table, "link") or "",
         audio_base=(_https(table, "audio_base", is_plain=False) or "").rstrip("/"),
     )
+
+
+def _profile(table: tables.Table) -> Mapping[str, str]:
+    found = _texts(table, "profile", _FIELD, _NAME, "our names of attributes by the CRM's fields")
+    if len(found) > crm.MAX_ATTRIBUTES:
+        table.wrong("profile", f"asks for more than {crm.MAX_ATTRIBUTES} attributes")
+    twice = sorted({name for name in found.values() if list(found.values()).count(name) > 1})
+    if twice:
+        table.wrong("profile", f"has two fields for '{tables.shown(twice[0])}'")
+    return found
 
 
 def _auth(table: tables.Table, kind: Kind) -> Auth:

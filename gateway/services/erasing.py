@@ -24,7 +24,7 @@ from gateway import store
 from gateway.core import erasure, events, recording, records, ticketdocs
 from gateway.core.rows import Row
 from gateway.pbx import journal, journalfiles
-from gateway.store import audit, calls, forgetting, keyring, recordings, vault
+from gateway.store import audit, calls, forgetting, keyring, profiles, recordings, vault
 
 DAY_US = 86_400_000_000
 
@@ -109,6 +109,7 @@ async def _erase_stored(
     await forgetting.forget(tx, rows, stone.pseudonym, why=forgetting.ERASURE, now_us=now_us, targets=targets)
     asked = await forgetting.forget_askers(tx, number, stone.pseudonym)
     told = await forgetting.forget_tickets(tx, number, stone.pseudonym, now_us=now_us, targets=targets)
+    await profiles.forget(tx, number)
     served = await forgetting.receivers_served(tx, ids, [*asked, *told], now_us=now_us)
     masked = await forgetting.mask_rows(tx, [row.linked_id for row in rows], ids, erasure.spellings(number)[0])
     held = [one.recording_id for one in known if one.held_us is not None and one.shredded_us is None]

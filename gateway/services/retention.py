@@ -3,6 +3,7 @@
     recordings   due ─▶ condemned (out of reach, can be restored) ─ grace ─▶ key shredded, file removed
     visits       deleted, with pages, clicks, ended leases and visitors who never came back
     calls        due ─▶ the person leaves the record and its ticket, what is counted stays; so with requests on pages
+    attributes   of callers, from the CRM: deleted when the caller has not called for as long as calls name somebody
     archive, audit, refused sound: removed
 
 Running twice, or breaking off in the middle, does no harm: each step takes what is due then.
@@ -18,7 +19,7 @@ from pathlib import Path
 from gateway import store
 from gateway.core import retention
 from gateway.pbx import journalfiles
-from gateway.store import audit, forgetting, leases, recordings, ticketforgetting, vault, visits
+from gateway.store import audit, forgetting, leases, profiles, recordings, ticketforgetting, vault, visits
 
 BATCH = 200
 
@@ -49,7 +50,7 @@ class Due:
     """One thing that is due. `action` is condemn, shred, forget, delete, or keep (due, but under legal hold)."""
 
     what: str
-    """recording | calls | tickets | visits | archive | audit"""
+    """recording | calls | tickets | attributes | visits | archive | audit"""
     name: str
     action: str
     why: str
@@ -64,6 +65,8 @@ class Done:
     condemned: int = 0
     shredded: int = 0
     forgotten: int = 0
+    attributes: int = 0
+    """Of callers, from the CRM."""
     visits: int = 0
     archives: int = 0
     audit_rows: int = 0
@@ -85,6 +88,9 @@ async def preview(database: store.Database, policy: Policy, places: Places, now_
         if count := await ticketforgetting.count_requests_before(connection, calls_before):
             why = f"closed, or never taken up, more than {policy.calls_months} months ago; counts stay"
             found.append(Due("tickets", f"{count} requests for a call back", "forget", why, count=count))
+        if count := await profiles.count_before(connection, calls_before):
+            why = f"the caller has not called for {policy.calls_months} months"
+            found.append(Due("attributes", f"{count} attributes of callers", "delete", why, count=count))
         if count := await visits.count_old(connection, retention.months_before(now_us, policy.visits_months)):
             why = f"older than {policy.visits_months} months"
             found.append(Due("visits", f"{count} visits", "delete", why, count=count))
@@ -121,13 +127,16 @@ async def run(
         done.shredded += gone
         done.files_left += left
     done.forgotten = await _forget_calls(database, policy, now_us, targets)
+    async with database.begin() as tx:
+        done.attributes = await profiles.forget_before(tx, retention.months_before(now_us, policy.calls_months))
     done.visits = await _prune_visits(database, policy, now_us)
     done.archives = len(await asyncio.to_thread(_prune_archives, policy, places, now_us))
     async with database.begin() as tx:
         before_us = retention.months_before(now_us, policy.audit_months)
         done.audit_rows = await audit.prune(tx, before_us=before_us, now_us=now_us, actor=actor)
         counts = {
-            name: getattr(done, name) for name in ("condemned", "forgotten", "visits", "archives", "audit_rows", "held")
+            name: getattr(done, name)
+            for name in ("condemned", "forgotten", "attributes", "visits", "archives", "audit_rows", "held")
         }
         await audit.append(tx, at_us=now_us, actor=actor, action="retention.run", subject="retention", details=counts)
     return done

@@ -37,6 +37,7 @@ from gateway.store import dealschema as dealschema
 from gateway.store import engines, schema
 from gateway.store import outgoingschema as outgoingschema
 from gateway.store import poolschema as poolschema
+from gateway.store import profileschema as profileschema
 from gateway.store import ticketschema as ticketschema
 from gateway.store.errors import (
     StoreDamaged,

@@ -15,7 +15,7 @@ from gateway import store
 from gateway.core import book, scriptwire
 from gateway.pbx import journalfiles
 from gateway.services import callbacks, erasing, posting, tracker
-from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, targets, vault
+from gateway.store import audit, calls, forgetting, keyring, outbox, profiles, recordings, targets, vault
 from tests import journals
 from tests.outgoing import jsonlines_process
 from tests.store import examples
@@ -133,6 +133,7 @@ class House:
         async with self.database.read() as connection:
             for table in (
                 *("calls", "events", "deliveries", "delivery_log", "delivery_facts", "target_states"),
+                "caller_attributes",
                 *("open_rows", "damaged_rows", "audit", "tombstones"),
             ):
                 said.append(str((await connection.execute(text(f"SELECT * FROM {table}"))).all()))
@@ -156,10 +157,16 @@ async def test_the_person_is_gone_everywhere_and_the_counts_stay(house: House) -
     before = await house.rows()
     theirs = [row for row in before if row.caller == PERSON]
     assert theirs
+    async with house.database.begin() as tx:
+        await profiles.keep(tx, PERSON, "hubspot:main", {"age": "a-hundred-and-one"}, now_us=NOW)
+        await profiles.keep(tx, "+79160000000", "hubspot:main", {"age": "another's"}, now_us=NOW)
     assert PERSON[1:] in await house.everything()
     (house.places.spool / f"{theirs[0].call_id}.1-caller.sln").write_bytes(b"sound")
     receipt = await house.erase()
-    assert PERSON[1:] not in await house.everything()
+    left = await house.everything()
+    assert PERSON[1:] not in left
+    assert "a-hundred-and-one" not in left
+    assert "another's" in left
     after = await house.rows()
     assert [(row.call_id, row.outcome, row.started_us, row.route) for row in after] == [
         (row.call_id, row.outcome, row.started_us, row.route) for row in before

@@ -14,7 +14,7 @@ from gateway import store
 from gateway.core import records
 from gateway.core import retention as rules
 from gateway.services import retention
-from gateway.store import audit, calls, forgetting, keyring, recordings, vault
+from gateway.store import audit, calls, forgetting, keyring, profiles, recordings, vault
 from tests.store import examples
 from tests.web import material
 
@@ -177,6 +177,22 @@ async def test_old_calls_lose_their_person_and_still_count(database: store.Datab
     assert left is not None
     assert (left.caller, left.sip_call_id, left.outcome, left.source) == (None, None, "answered", "google-ads")
     assert material.CALLER[1:] not in left.record
+
+
+async def test_attributes_of_callers_who_do_not_call_any_more_go(
+    database: store.Database, places: retention.Places
+) -> None:
+    """R89, N14: they are kept as long as a call may name the caller."""
+    old_us = rules.months_before(NOW, 25) - DAY
+    async with database.begin() as tx:
+        await profiles.keep(tx, "+74951234567", "hubspot:main", {"age": "41"}, now_us=old_us)
+        await profiles.keep(tx, "+79160000000", "hubspot:main", {"age": "30"}, now_us=NOW - DAY)
+    (due,) = await retention.preview(database, policy(), places, NOW)
+    assert (due.what, due.count, due.action) == ("attributes", 1, "delete")
+    assert (await retention.run(database, policy(), places, now_us=NOW, actor="a")).attributes == 1
+    async with database.read() as connection:
+        left = await profiles.of_callers(connection, ["+74951234567", "+79160000000"])
+    assert [one.value for one in left] == ["30"]
 
 
 async def test_archives_and_audit_rows_go_by_age(database: store.Database, places: retention.Places) -> None:

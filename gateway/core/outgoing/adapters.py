@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -148,10 +148,24 @@ class BatchService(Service, Protocol):
         ...
 
 
+STATUS, STATUS_NOTE, STATUS_TYPE, STATUS_ID = "status", "status_note", "status_type", "status_id"
+"""Keys of `known`: how a call stands at a service, why, by which event, and its id there; for people, not for talks."""
+
 CLOSING = frozenset({"call.completed", "call.missed", "call.updated"})
 """What tells of a call that is over."""
 RINGING = "call.started"
 RECORDED = "recording.ready"
+
+
+def with_status(settled: Settled, event: Handed, attempt: Attempt) -> Settled:
+    """As it is kept: with how the call stands there now. What a service has it still has when a later event brings
+    nothing new."""
+    if settled.state is State.SKIPPED and attempt.known.get(STATUS) == State.DONE:
+        return settled
+    status = {STATUS: settled.state.value, STATUS_NOTE: settled.note, STATUS_TYPE: event.type}
+    if settled.external_id is not None:
+        status[STATUS_ID] = settled.external_id
+    return replace(settled, known={**settled.known, **status})
 
 
 def done(external_id: str | None = None, *, known: Mapping[str, str] | None = None, note: str = "") -> Settled:

@@ -19,6 +19,9 @@ from gateway.core.outgoing.adapters import RECORDED, RINGING, Attempt, Handed, S
 
 CALL, CONTACT, HALF = "call", "contact", "half"
 """Keys of `known`: the CRM's id of the call, the contact as JSON, and the id of what `create_lead` made first."""
+MAX_ATTRIBUTE = 200
+MAX_ATTRIBUTES = 20
+"""Characters of an attribute of a caller, and so many are asked for."""
 MAX_LINE = 1_000
 """Characters of one line that people read in the CRM."""
 BEGUN = "?"
@@ -173,12 +176,12 @@ class CrmService:
     def _contact(self, task: Task, known: dict[str, str]) -> talks.Talk[Contact | None]:
         if CONTACT in known:
             return contact_of(known[CONTACT])
-        contact = yield from self._crm.find(task.number, ())
+        contact = tidy((yield from self._crm.find(task.number, ())))
         if contact is not None and known.get(HALF) == BEGUN:
             known[HALF] = contact.id
         is_half = contact is not None and contact.id == known.get(HALF)
         if (contact is None or is_half) and task.makes_leads:
-            contact = yield from self._crm.create_lead(task, known)
+            contact = tidy((yield from self._crm.create_lead(task, known)))
         if contact is not None:
             known[CONTACT] = text_of(contact)
         return contact
@@ -188,7 +191,7 @@ class CrmService:
             return adapters.skipped("found late: no screen is popped")
         if not task.call.is_inbound:
             return adapters.skipped("outbound")
-        contact = yield from self._crm.find(task.number, tuple(self._policy.profile))
+        contact = tidy((yield from self._crm.find(task.number, tuple(self._policy.profile))))
         if contact is not None:
             known[CONTACT] = text_of(contact)
         yield from self._crm.ring(task, contact, known)
@@ -205,6 +208,20 @@ class CrmService:
         yield from self._crm.attach(known[CALL], self._policy.audio_base + str(event.data["audio_url"]))
         known["recording"] = recording_id
         return adapters.done(known[CALL], known=known)
+
+
+def tidy(contact: Contact | None) -> Contact | None:
+    """Who a CRM says it is, as far as it is told on: what is in a CRM was written by anybody. Each text is one line of
+    bounded length; what is no text, number or list of them is none."""
+    if contact is None:
+        return None
+    return Contact(
+        entity=word(contact.entity) or "",
+        id=word(contact.id) or "",
+        name=word(contact.name),
+        owner=word(contact.owner),
+        attributes=words(contact.attributes, contact.attributes),
+    )
 
 
 def card(task: Task, contact: Contact | None) -> dict[str, Any]:
@@ -326,4 +343,16 @@ def same_number(written: object, number: str) -> bool:
 
 def words(attributes: Mapping[str, Any], fields: Collection[str]) -> dict[str, str]:
     """Those of `fields` that have a value, as text."""
-    return {name: str(attributes[name]) for name in fields if attributes.get(name) not in (None, "", [])}
+    return {name: said for name in fields if (said := word(attributes.get(name))) is not None}
+
+
+def word(value: object) -> str | None:
+    """A value of a CRM as one short line; None for nothing, and for what is no text, number, yes or no, or a list of
+    them."""
+    if isinstance(value, list):
+        value = ", ".join(said for one in value[:MAX_ATTRIBUTES] if not isinstance(one, list) and (said := word(one)))
+    elif isinstance(value, bool):
+        value = "yes" if value else "no"
+    if not isinstance(value, str | int | float):
+        return None
+    return one_line(value, MAX_ATTRIBUTE) or None

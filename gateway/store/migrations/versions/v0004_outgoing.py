@@ -101,6 +101,21 @@ def upgrade() -> None:
     )
     _make_tickets()
     _agents()
+    _profiles()
+
+
+def _profiles() -> None:
+    op.create_table(
+        "caller_attributes",
+        sa.Column("caller", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False, comment="the CRM"),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False, comment="when the CRM said it last"),
+        sa.PrimaryKeyConstraint("caller", "target", "name", name=op.f("pk_caller_attributes")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_caller_attributes_at", "caller_attributes", ["at_us"], unique=False)
 
 
 def _agents() -> None:
