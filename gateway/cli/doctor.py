@@ -103,6 +103,7 @@ async def _examine(settings: Settings, config: Path) -> list[Finding]:
     found += await asyncio.to_thread(_web, settings, stored)
     found += await asyncio.to_thread(_asterisk, settings, stored)
     found += await asyncio.to_thread(_clicks, settings)
+    found += await asyncio.to_thread(_told, settings, stored)
     return found
 
 
@@ -149,6 +150,15 @@ def _clicks(settings: Settings) -> list[Finding]:
     return [*click_checks.secret(settings), *click_checks.account(settings)]
 
 
+def _told(settings: Settings, stored: _Stored) -> list[Finding]:
+    from gateway.cli import receiver_checks
+
+    found = list(receiver_checks.mails(settings))
+    if stored.book is not None:
+        found += receiver_checks.secrets(settings, stored.book.receivers)
+    return found
+
+
 def _secrets(settings: Settings, config: Path) -> Iterator[Finding]:
     from gateway.cli import host_checks
 
@@ -161,13 +171,15 @@ def _secrets(settings: Settings, config: Path) -> Iterator[Finding]:
 
 
 async def _database(settings: Settings) -> _Stored:
-    from gateway.cli import recording_checks
+    from gateway.cli import receiver_checks, recording_checks
 
     check = "database"
     try:
         async with context.database(settings) as database:
             stored = _Stored([ok(check, f"{database.engine_name}, schema up to date")])
             await _routing(settings, database, stored)
+            if stored.book is not None:
+                stored.found += await receiver_checks.standing(database, stored.book.receivers)
             stored.found += [one async for one in _position(database, settings)]
             stored.found += await recording_checks.keys(settings, database, is_wanted=stored.is_recording)
             return stored
