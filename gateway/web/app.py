@@ -22,6 +22,7 @@ from gateway.web import (
     pages,
     parts,
     pausing,
+    reportpages,
     reports,
     routes,
     security,
@@ -31,7 +32,7 @@ from gateway.web import (
 )
 
 CLIENT_MAX_SIZE = 16 * 1024
-"""The largest body is the login form."""
+"""Bytes: a hundred changes of deals; a form is far smaller."""
 
 _log = log.get("web")
 
@@ -60,6 +61,7 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         hookpages.table,
         agentpages.table,
         ticketpages.table,
+        reportpages.table,
         statics.table,
     ):
         table.install(app)
