@@ -559,6 +559,13 @@ class Alerts(Section):
     fault_minutes: Annotated[int, Field(strict=True, ge=1, le=1_440)] = Field(
         15, description="Minutes over which they are counted."
     )
+    number_calls: Annotated[int, Field(strict=True, ge=0)] = Field(
+        1,
+        description="Callers missed for a number that is shown wrongly or unknown that raise an alarm (R21); 0: never.",
+    )
+    number_minutes: Annotated[int, Field(strict=True, ge=1, le=1_440)] = Field(
+        60, description="Minutes over which those are counted."
+    )
 
 
 class Mail(Section):

@@ -16,7 +16,7 @@ MINUTE_US = 60 * SECOND_US
 POOL_US = 2 * 3_600 * SECOND_US
 """How long a pool counts as exhausted after its event, which comes at most once an hour."""
 
-AMI, DISK, POOL, TARGET, BLOCKED, NO_CALLS, FAULTS = (
+AMI, DISK, POOL, TARGET, BLOCKED, NO_CALLS, FAULTS, NUMBERS = (
     "ami-down",
     "disk-nearly-full",
     "pool-exhausted",
@@ -24,7 +24,10 @@ AMI, DISK, POOL, TARGET, BLOCKED, NO_CALLS, FAULTS = (
     "blocked-ratio",
     "no-calls",
     "system-faults",
+    "number-faults",
 )
+NAMED = 3
+"""So many numbers an alarm names."""
 
 
 def rules(node: Node) -> dict[str, alarms.Rule]:
@@ -38,6 +41,7 @@ def rules(node: Node) -> dict[str, alarms.Rule]:
         alarms.Rule(BLOCKED, alarms.Severity.WARNING, 0, 600),
         alarms.Rule(NO_CALLS, alarms.Severity.WARNING, 0, 0),
         alarms.Rule(FAULTS, alarms.Severity.CRITICAL, 0, 0),
+        alarms.Rule(NUMBERS, alarms.Severity.WARNING, 0, 0),
     )
     return {rule.kind: rule for rule in made}
 
@@ -57,6 +61,7 @@ async def look(node: Node, now_us: int) -> list[alarms.Reading]:
             *await _of_pools(connection, node, now_us),
             *await _of_calls(connection, node, now_us),
             *await _of_faults(connection, node, now_us),
+            *await _of_numbers(connection, node, now_us),
         ]
 
 
@@ -130,6 +135,31 @@ async def _of_faults(connection: store.Connection, node: Node, now_us: int) -> l
     why = ", ".join(f"{word} {number}" for word, number in sorted(found.items()))
     said = f"{lost} callers were lost to faults of the system in {chosen.fault_minutes} minutes: {why or 'none'}"
     return [alarms.Reading(FAULTS, "all", lost >= chosen.fault_calls, said, float(lost))]
+
+
+async def _of_numbers(connection: store.Connection, node: Node, now_us: int) -> list[alarms.Reading]:
+    """Callers missed since a number is shown wrongly, or is none of ours (R21): an alarm for each reason."""
+    chosen = node.settings.alerts
+    if not chosen.number_calls:
+        return []
+    since_us = now_us - chosen.number_minutes * MINUTE_US
+    found = await tickets.numbers_since(connection, ticketcauses.Cause.NUMBER, since_us)
+    made = []
+    for why, said in _WHY_NUMBER.items():
+        most = sorted(found.get(why, {}).items(), key=lambda one: (-one[1], one[0]))
+        missed = sum(count for _, count in most)
+        named = ", ".join(f"{number} ({count})" for number, count in most[:NAMED])
+        more = f" and {len(most) - NAMED} more" if len(most) > NAMED else ""
+        text = f"{missed} callers missed in {chosen.number_minutes} minutes: {said}: {named or 'none'}{more}"
+        made.append(alarms.Reading(NUMBERS, why, missed >= chosen.number_calls, text, float(missed)))
+    return made
+
+
+_WHY_NUMBER = {
+    "unknown_number": "numbers that are not in the routing file",
+    "tag_check": "numbers that a page shows wrongly",
+    "short_abandon_spike": "numbers whose callers hang up at once",
+}
 
 
 async def _count(connection: store.Connection, since_us: int, **facts: object) -> int:

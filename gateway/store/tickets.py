@@ -159,6 +159,19 @@ async def causes_since(connection: store.Connection, cause: ticketcauses.Cause, 
     return {row[0]: row[1] for row in await connection.execute(query.group_by(_CAUSES.c.why))}
 
 
+async def numbers_since(
+    connection: store.Connection, cause: ticketcauses.Cause, since_us: int
+) -> dict[str, dict[str, int]]:
+    """How many calls were missed for this class of cause since then, by the word why and the number called."""
+    joined = _CAUSES.join(_RECORDS, _RECORDS.c.call_id == _CAUSES.c.call_id)
+    query = select(_CAUSES.c.why, _RECORDS.c.did, func.count()).select_from(joined)
+    query = query.where(_CAUSES.c.cause == cause.value, _CAUSES.c.at_us >= since_us)
+    found: dict[str, dict[str, int]] = {}
+    for why, number, count in await connection.execute(query.group_by(_CAUSES.c.why, _RECORDS.c.did)):
+        found.setdefault(why, {})[number] = count
+    return found
+
+
 async def later_talk(connection: store.Connection, number: str, since_us: int) -> bool:
     """Whether this person spoke to one of us since then: called and was answered, or was called and answered."""
     theirs = or_(
