@@ -36,7 +36,7 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def test_every_call_is_as_expected_and_nothing_is_left_behind(place: Path) -> None:
-    """C2, C3, C4, C5, C6, C7, R49, R88, N1, N2, N3: `--once` is what CI runs."""
+    """C2, C3, C4, C5, C6, C7, R18, R49, R88, N1, N2, N3, N7: `--once` is what CI runs."""
     done = subprocess.run([*COMMAND, "--once"], cwd=ROOT, env=environment(place), capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,6 +48,12 @@ def test_every_call_is_as_expected_and_nothing_is_left_behind(place: Path) -> No
         "voicemail recorded",
     ]
     assert "  2 recordings are whole" in lines
+    assert sorted(line.split()[1] for line in lines if re.match(r"  \d  \+", line)) == [
+        f"+791611100{number:02}" for number in (6, 7, 11)
+    ]
+    [told_of] = [line for line in lines if line.endswith(" events delivered by webhook, each signed")]
+    arrived, events = re.findall(r"\d+", told_of)
+    assert arrived == events
     [shown] = [line for line in lines if line.endswith("in place of +74990000000")]
     assert re.fullmatch(r"  and is shown \+749900001(0[1-9]|1[0-2]) in place of \+74990000000", shown)
     assert [line for line in lines if "campaign spring, keyword implants · visitor " in line]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import random
 import re
 import shutil
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_calls import CALLS, LATER, VISITOR, Call
+from demo_receiver import TARGET, Receiver
 
 from gateway.cli import failures
 from tests.rig import AGENT_HZ, CALLER_HZ, Address, AsteriskNode, Behaviour, Daemon, Key, Rig, Voice, landing, voice_of
@@ -39,6 +41,8 @@ PHONES = ("desk-1", "desk-2")
 RECORD_SECONDS = 10.0
 PROMPT_SECONDS = 60.0
 CLEAR_SECONDS = 10.0
+# What was on its way when the daemon was killed goes again when its lease of 30 s is over.
+TOLD_SECONDS = 45.0
 TONE_HZ = 700
 PAUSE_SECONDS = (3.0, 9.0)
 # Into the question, which need not be heard to its end.
@@ -399,7 +403,7 @@ async def keep_calling(rig: Rig, page: landing.LandingPage) -> None:
 # -- the whole -------------------------------------------------------------------------------------------------------
 
 
-async def start(node: AsteriskNode, daemon: Daemon) -> None:
+async def start(node: AsteriskNode, daemon: Daemon, receiver: Receiver) -> None:
     """Asterisk and the daemon, with the example in force."""
     heading("Asterisk")
     async with waiting("starting"):
@@ -408,10 +412,11 @@ async def start(node: AsteriskNode, daemon: Daemon) -> None:
     say(f"  {version[0] if version else ''} on {node.sip}, without a right of root")
     heading("Dialmark")
     say(styled("2", f"  $ dialmark apply {ROUTING.relative_to(ROOT)}"))
-    # The demo's page of the clinic is on this machine.
-    text = ROUTING.read_text(encoding="utf-8")
+    # The demo's page of the clinic is on this machine, and so is a program that takes webhooks.
+    await receiver.open()
+    text = ROUTING.read_text(encoding="utf-8").replace(WEB_HOST, WEB_HOST.replace("]", f', "{landing.HOST}"]'))
     routing = node.folder / "routing.toml"
-    routing.write_text(text.replace(WEB_HOST, WEB_HOST.replace("]", f', "{landing.HOST}"]')), encoding="utf-8")
+    routing.write_text(text + receiver.routing(), encoding="utf-8")
     async with waiting("checking the routing"):
         applied = await asyncio.to_thread(daemon.run, "apply", str(routing))
     say(textwrap.fill(summary(applied), 78, initial_indent="  ", subsequent_indent="  "))
@@ -446,6 +451,42 @@ async def show_result(daemon: Daemon) -> bool:
     return is_whole and not (missing or doubled or invented)
 
 
+async def show_tickets(daemon: Daemon) -> bool:
+    """Who is to be called back; whether it is whoever missed us and did not give up at once."""
+    heading("who has to be called back")
+    say(styled("2", "  $ dialmark tickets list"))
+    async with waiting("asking"):
+        found = json.loads(await asyncio.to_thread(daemon.run, "tickets", "list", "--format", "json"))
+    for one in found:
+        say(f"  {one['number']}  {one['caller']}  {one['cause'].replace('_', ' ')}, owner {one['owner'] or 'nobody'}")
+    missed = {
+        record["caller"]["number"]
+        for record in daemon.stored()
+        if record["missed"] and record["outcome"] != "abandoned"
+    }
+    callers = sorted(one["caller"] for one in found)
+    if callers != sorted(missed):
+        say(styled("31", f"  tickets of {callers}, but {sorted(missed)} were missed"))
+    return callers == sorted(missed)
+
+
+async def show_deliveries(daemon: Daemon, receiver: Receiver) -> bool:
+    """What the program that takes webhooks got; whether it was everything, and nothing forged."""
+    sql = "SELECT count(*), count(due_us) FROM deliveries WHERE target = ?"
+    deadline = asyncio.get_running_loop().time() + TOLD_SECONDS
+    heading("who was told of it")
+    async with waiting("webhooks are delivered"):
+        while (counted := daemon.query(sql, TARGET)[0])[1]:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.05)
+    events, waiting_still = counted
+    is_good = not waiting_still and len(receiver.ids) == events > 0 and not receiver.forged
+    words = "each signed" if is_good else f"{waiting_still} wait, {receiver.forged} not signed"
+    say(f"  {len(receiver.ids)} of {events} events delivered by webhook, {words}")
+    return is_good
+
+
 async def stay_up(rig: Rig, daemon: Daemon, page: landing.LandingPage) -> None:
     """The addresses of both pages and a login; calls until Ctrl-C."""
     token = await asyncio.to_thread(daemon.run, "token", "add", "demo", "--scope", "admin")
@@ -467,18 +508,20 @@ async def demo(*, once: bool) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     node = AsteriskNode(new_folder("demo"), phones=PHONES, carriers=CARRIERS, system_name="demo")
     daemon = Daemon(node, name="demo", records=True)
+    receiver = Receiver(node.folder)
     page = landing.LandingPage(daemon.public, site=SITE, number=SITE_NUMBER, printed=PRINTED, national=NATIONAL)
     last = ""
     code = 1
     try:
-        await start(node, daemon)
+        await start(node, daemon, receiver)
         await page.open()
-        async with Rig(node) as rig, contextlib.aclosing(page):
+        async with Rig(node) as rig, contextlib.aclosing(page), contextlib.aclosing(receiver):
             heading("calls: number, source, what happens, outcome")
             good = await place_all(rig, daemon, page)
             is_even = await show_result(daemon)
+            is_told = await show_tickets(daemon) and await show_deliveries(daemon, receiver)
             last = f"{good} of {len(CALLS)} calls as expected"
-            code = 0 if good == len(CALLS) and is_even else 1
+            code = 0 if good == len(CALLS) and is_even and is_told else 1
             if not once:
                 say(f"  {last}")
                 await stay_up(rig, daemon, page)
