@@ -1,10 +1,10 @@
-"""`integrations …`: what a service would be told of a call."""
+"""`integrations …`: what a service would be told of a call, and who was told."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from gateway.core.outgoing import adapters
     from gateway.core.outgoing.integration import Integration
 
+STANDINGS = (
+    output.Column("target", "Target", is_whole=True),
+    output.Column("state", "State"),
+    output.Column("type", "Event"),
+    output.Column("note", "Note"),
+    output.Column("external_id", "Their id"),
+    output.Column("at", "At", table_key="at_shown"),
+    output.Column("next_at", "Again", table_key="next_shown"),
+    output.Column("given_up", "Given up"),
+)
+
 app = typer.Typer(help="Analytics, ad platforms and CRMs that are told of calls.", no_args_is_help=True)
-
-
-@app.callback()
-def group() -> None:
-    """Keeps `try` a command of the group."""
 
 
 @app.command("try", short_help="Show what a service would be told of a call.")
@@ -40,6 +46,47 @@ def try_(
         print(json.dumps(settled.card, ensure_ascii=False, indent=1))
     if settled.state not in ("done", "skipped"):
         raise typer.Exit(1)
+
+
+@app.command(short_help="Show who was told of a call.")
+def status(
+    call: Annotated[str, typer.Argument(help="Id of a call.")],
+    form: context.Format = output.Format.TABLE,
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Show who was told of a call, and how that stands: every integration, and webhooks while their events are kept.
+    Exit code 1 when anything was given up."""
+    rows = context.run(_standings(context.settings(config), call))
+    output.listing(rows, STANDINGS, form, nothing="Nobody was to be told of this call.")
+    if any(row["given_up"] for row in rows):
+        raise typer.Exit(1)
+
+
+async def _standings(chosen: Settings, call_id: str) -> list[dict[str, Any]]:
+    from gateway.store import calls, targets
+
+    async with context.database(chosen) as opened:
+        async with opened.read() as connection:
+            if await calls.get(connection, call_id) is None:
+                raise failures.Failure(f"there is no call '{output.plain(call_id[:40])}'")
+            found = await targets.standings(connection, call_id)
+        zone = await context.site_zone(opened)
+
+    return [
+        {
+            "target": one.target,
+            "state": one.state,
+            "type": one.type,
+            "note": one.note,
+            "external_id": one.external_id,
+            "at": moments.rfc3339(one.at_us),
+            "at_shown": moments.shown(one.at_us, zone),
+            "next_at": moments.rfc3339(one.next_us),
+            "next_shown": moments.shown(one.next_us, zone),
+            "given_up": one.given_up,
+        }
+        for one in found
+    ]
 
 
 async def _tried(chosen: Settings, target: str, call_id: str, ringing: bool) -> adapters.Settled:

@@ -187,7 +187,8 @@ class ServiceAdapter:
             # An answer of another shape than the contract says, or an event that is none of ours.
             note = f"not understood: {type(error).__name__}"
             settled = [Settled(State.FAILED, note) for _ in events]
-        return [replace(one, request=seen.request, response=seen.response, status=seen.status) for one in settled]
+        ended = [replace(one, request=seen.request, response=seen.response, status=seen.status) for one in settled]
+        return [adapters.with_status(one, *pair) for one, pair in zip(ended, events, strict=True)]
 
     async def close(self) -> None:
         """Ends its connections."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway import store
 from gateway.core import book, records, touches
-from gateway.store import calls, timelines, visitorlist, visits
+from gateway.store import calls, profiles, timelines, visitorlist, visits
 
 SECOND_US = 1_000_000
 
@@ -43,6 +43,7 @@ async def profile(
     for page in found.pages:
         pages.setdefault(page.visit_id, []).append({"at": records.timestamp(page.at_us), "url": page.url})
     called = [await _call(connection, one) for one in found.calls]
+    callers = list(dict.fromkeys(one.caller for one in found.calls if one.is_certain and one.caller))
     return {
         "visitor_id": visitor_id,
         "site": found.person.site,
@@ -50,7 +51,16 @@ async def profile(
         "seen_at": records.timestamp(found.person.seen_us),
         "ids": dict(found.person.ids),
         "variables": dict(found.person.variables),
-        "callers": list(dict.fromkeys(one.caller for one in found.calls if one.is_certain and one.caller)),
+        "callers": callers,
+        "attributes": [
+            {
+                "name": one.name,
+                "value": one.value,
+                "target": one.target,
+                "said_at": records.timestamp(one.at_us),
+            }
+            for one in await profiles.of_callers(connection, callers)
+        ],
         "visits": [_visit(one, pages.get(one.touch.visit_id, []), routing_book) for one in found.visits],
         "clicks": [{"at": records.timestamp(one.at_us), "number": one.number} for one in found.clicks],
         "calls": called,

@@ -6,18 +6,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from gateway import store
 from gateway.core import erasure, events
-from gateway.core.outgoing import crm
-from gateway.store import outgoingschema, statements
+from gateway.core.outgoing import adapters, crm
+from gateway.store import outgoingschema, schema, statements
 
 KEPT = 100
 """Deliveries of a target that can be looked at."""
 MAX_TEXT = 16_000
 """Characters of a request or an answer that are kept."""
 
+_EVENTS, _DELIVERIES = schema.events, schema.deliveries
 _STATES, _LOG, _FACTS = outgoingschema.target_states, outgoingschema.delivery_log, outgoingschema.delivery_facts
 
 
@@ -117,6 +118,64 @@ async def facts(connection: store.Connection, target: str, call_ids: Collection[
         for row in await connection.execute(query):
             found.setdefault(row.call_id, {})[row.name] = row.value
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a call stands at a target. `state` is as `adapters.State`, of its last attempt, or `pending` before it; times
+    in µs. `note` says why, `external_id` is what the service calls the call."""
+
+    target: str
+    state: str
+    type: str | None
+    note: str
+    external_id: str | None
+    at_us: int | None
+    next_us: int | None = None
+    """When the next event, or the same again, is due; None: nothing waits."""
+    given_up: bool = False
+    """The latest event is a dead letter."""
+
+
+async def standings(connection: store.Connection, call_id: str) -> list[Standing]:
+    """How a call stands at each target, by target: for as long as facts are kept (`prune`) at services, and at others
+    while its events are."""
+    said: dict[str, dict[str, str]] = {}
+    at: dict[str, int] = {}
+    named = (adapters.STATUS, adapters.STATUS_NOTE, adapters.STATUS_TYPE, adapters.STATUS_ID)
+    for row in await connection.execute(select(_FACTS).where(_FACTS.c.call_id == call_id, _FACTS.c.name.in_(named))):
+        said.setdefault(row.target, {})[row.name] = row.value
+        at[row.target] = max(at.get(row.target, 0), row.at_us)
+    latest = await _latest(connection, call_id)
+    return [
+        _standing(target, said.get(target), at.get(target), latest.get(target, ()))
+        for target in sorted({*said, *latest})
+    ]
+
+
+async def _latest(connection: store.Connection, call_id: str) -> dict[str, list[Row[*tuple[Any, ...]]]]:
+    """Deliveries of the call, oldest first, by target."""
+    columns = [_DELIVERIES.c[name] for name in ("target", "state", "due_us", "settled_us", "last_error")]
+    query = select(*columns, _EVENTS.c.type).join(_EVENTS, _EVENTS.c.seq == _DELIVERIES.c.seq)
+    found: dict[str, list[Row[*tuple[Any, ...]]]] = {}
+    for row in await connection.execute(query.where(_DELIVERIES.c.call_id == call_id).order_by(_DELIVERIES.c.seq)):
+        found.setdefault(row.target, []).append(row)
+    return found
+
+
+def _standing(
+    target: str, said: Mapping[str, str] | None, at_us: int | None, latest: Sequence[Row[*tuple[Any, ...]]]
+) -> Standing:
+    due = [row.due_us for row in latest if row.due_us is not None]
+    last = next((row for row in reversed(latest) if row.due_us is None), latest[-1] if latest else None)
+    next_us, is_dead = min(due, default=None), last is not None and last.state == "dead"
+    if said is not None:
+        status = said.get(adapters.STATUS, "")
+        type_, note = said.get(adapters.STATUS_TYPE), said.get(adapters.STATUS_NOTE, "")
+        return Standing(target, status, type_, note, said.get(adapters.STATUS_ID), at_us, next_us, is_dead)
+    assert last is not None, "one of both is there"
+    state = "pending" if last.state == "claimed" else last.state
+    return Standing(target, state, last.type, last.last_error or "", None, last.settled_us, next_us, is_dead)
 
 
 async def learn(tx: store.Transaction, call_id: str, target: str, known: Mapping[str, str], *, now_us: int) -> None:

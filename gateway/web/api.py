@@ -35,6 +35,7 @@ from gateway.web import (
     schemas,
     streams,
     tickets,
+    told,
     visitors,
 )
 
@@ -51,6 +52,7 @@ TABLES = (
     visitors.table,
     pools.table,
     hooks.table,
+    told.table,
     tickets.table,
     deals.table,
     costs.table,

@@ -18,7 +18,7 @@ from gateway import store
 from gateway.core import calls as core_calls
 from gateway.core.touches import Model
 from gateway.services import crediting
-from gateway.store import calls, joined
+from gateway.store import calls, joined, profiles, targets
 from gateway.web import (
     api,
     attributionviews,
@@ -29,8 +29,10 @@ from gateway.web import (
     pausing,
     problems,
     rendering,
+    resultviews,
     routes,
     schemas,
+    told,
     views,
 )
 
@@ -125,7 +127,8 @@ async def show_recent(request: web.Request, query: schemas.CallsQuery) -> web.St
     f"/fragments/calls/{lookup.CALL_ID}", scope=auth.Scope.CALLS_READ, is_page=True, summary="A record, to unfold"
 )
 async def show_record(request: web.Request) -> web.StreamResponse:
-    return rendering.html(request, "record.html", {"call": await _one(request), "may": request[routes.PRINCIPAL].may})
+    context = {"call": await _one(request), "may": request[routes.PRINCIPAL].may, **await _outside(request)}
+    return rendering.html(request, "record.html", context)
 
 
 @table.get(
@@ -136,19 +139,26 @@ async def show_record(request: web.Request) -> web.StreamResponse:
     summary="A record",
 )
 async def show_call(request: web.Request, query: schemas.ModelQuery) -> web.StreamResponse:
-    here, model = request.app[parts.PARTS], query.model or Model.LAST_NON_DIRECT
     row = await lookup.find_call(request)
+    context = {**await call_context(request, row, query), **await resultviews.context(request, row)}
+    return rendering.html(request, "call.html", context)
+
+
+async def call_context(request: web.Request, row: calls.CallRow, query: schemas.ModelQuery) -> dict[str, Any]:
+    """What `call.html` shows besides the result."""
+    here, model = request.app[parts.PARTS], query.model or Model.LAST_NON_DIRECT
     async with here.database.read() as connection:
         credit = (await crediting.credited(connection, [row], model, here.current_book()))[row.call_id]
-    context = {
+    return {
+        **rendering.frame(request),
         "call": await _one(request),
         # Where no touch is known, the record says all there is.
         "credits": attributionviews.credit_views(credit) if credit["touches"] and credit["window_days"] else None,
         "model": model,
         "models": attributionviews.MODELS,
         "moment": lambda at: datetime.fromisoformat(at).astimezone(here.zone).strftime("%d %b, %H:%M"),
+        **await _outside(request),
     }
-    return rendering.html(request, "call.html", {**rendering.frame(request), **context})
 
 
 @table.get("/login", scope=auth.Open.ANYONE, query=LoginQuery, is_page=True, summary="Login form")
@@ -216,6 +226,21 @@ async def _one(request: web.Request) -> views.CallView:
         (document,) = await joined.documents(connection, [row])
         paused = await pausing.pauses(connection, row.call_id)
     return views.call_view(document, views.Names(here.current_book()), here.zone, here.clock(), paused)
+
+
+async def _outside(request: web.Request) -> dict[str, Any]:
+    """Who was told of the call, and what the CRM said of the caller, as far as it may be seen."""
+    here = request.app[parts.PARTS]
+    row = await lookup.find_call(request)
+    async with here.database.read() as connection:
+        standings = await targets.standings(connection, row.call_id)
+        callers = told.other_side(row) if request[routes.PRINCIPAL].may(auth.Scope.VISITORS_READ) else ()
+        attributes = await profiles.of_callers(connection, callers)
+    return {
+        # Our own file is nobody outside.
+        "standings": [views.standing_view(one, here.zone, here.clock()) for one in standings if ":" in one.target],
+        "attributes": attributes,
+    }
 
 
 def _login_form(

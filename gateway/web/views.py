@@ -16,6 +16,7 @@ from typing import Any
 import phonenumbers
 
 from gateway.core import book, numbers
+from gateway.store import targets
 from gateway.web import attributionviews, live, soundviews
 from gateway.web.looks import Look
 
@@ -48,6 +49,16 @@ STATES: Mapping[str, Look] = {
     "ringing": Look("ringing", "Ringing", "bell", "warn"),
     "talking": Look("talking", "Talking", "phone", "live"),
     "ended": Look("ended", "Ended", "minus", "quiet"),
+}
+STANDINGS: Mapping[str, Look] = {
+    "done": Look("done", "Done", "check", "good", "They have it"),
+    "skipped": Look("skipped", "Not told", "minus", "quiet", "Nothing was to be sent"),
+    "waiting": Look("waiting", "Taken", "dots", "warn", "They have it and have not said how it ended"),
+    "pending": Look("pending", "Waiting", "dots", "warn", "Not tried yet"),
+    "failed": Look("failed", "Failed", "alert", "bad", "Tried again by the schedule"),
+    "blocked": Look("blocked", "Blocked", "alert", "bad", "Our own side cannot"),
+    "dead": Look("dead", "Given up", "cross", "bad", "A person may send it again"),
+    "gone": Look("gone", "Refused", "cross", "bad", "They want nothing any more"),
 }
 UNKNOWN = Look("unknown", "Unknown", "dots", "quiet")
 RINGING = Look("ringing", "Ringing", "bell", "warn")
@@ -186,6 +197,40 @@ class Names:
         """Name of an agent, "" for none."""
         found = self.current.agents.get(key) if self.current is not None and key else None
         return found.name if found is not None else key or ""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingView:
+    """How a call stands at one target."""
+
+    target: str
+    look: Look
+    type: str | None
+    note: str
+    external_id: str | None
+    when: str
+    next: str
+
+
+def standing_view(one: targets.Standing, zone: tzinfo, now: datetime) -> StandingView:
+    """As it is shown; what was given up says so, whatever came before."""
+    look = STANDINGS["dead"] if one.given_up else STANDINGS.get(one.state, UNKNOWN)
+    return StandingView(
+        one.target,
+        look,
+        one.type,
+        one.note,
+        one.external_id,
+        _at(one.at_us, zone, now),
+        _at(one.next_us, zone, now) if look.key in ("failed", "waiting", "pending", "blocked") else "",
+    )
+
+
+def _at(at_us: int | None, zone: tzinfo, now: datetime) -> str:
+    if at_us is None:
+        return ""
+    at = datetime.fromtimestamp(at_us / 1_000_000, zone)
+    return at.strftime("%H:%M:%S" if at.date() == now.astimezone(zone).date() else "%d %b, %H:%M")
 
 
 def call_view(

@@ -123,6 +123,15 @@ class VisitorCall(schemas.Document):
     talk_seconds: float | None
 
 
+class SaidOfCaller(schemas.Document):
+    """What a CRM said of a caller who is surely this visitor. Free text of others."""
+
+    name: str
+    value: str
+    target: str
+    said_at: str
+
+
 class VisitorProfile(schemas.Document):
     """All that is known of a visitor, each list oldest first; `is_cut`: of very much the latest."""
 
@@ -133,6 +142,7 @@ class VisitorProfile(schemas.Document):
     ids: dict[str, str]
     variables: dict[str, str]
     callers: list[str]
+    attributes: list[SaidOfCaller]
     visits: list[VisitFacts]
     clicks: list[NumberClick]
     calls: list[VisitorCall]

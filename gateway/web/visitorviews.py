@@ -107,6 +107,8 @@ class ProfileView:
     device: DeviceView
     callers: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    attributes: tuple[tuple[str, str], ...]
+    """From the CRM: name and value."""
     visits: tuple[VisitView, ...]
     orphans: tuple[Moment, ...]
     calls: int
@@ -155,6 +157,7 @@ def profile_view(document: Document, zone: tzinfo, now: datetime) -> ProfileView
         device=device_view(latest),
         callers=tuple(views.phone(number) for number in document["callers"]),
         facts=tuple((_visible(name), _visible(value)) for name, value in facts),
+        attributes=tuple((_visible(one["name"]), _visible(one["value"])) for one in document["attributes"]),
         visits=tuple(reversed(shown)),
         orphans=tuple(_loose(at, one, zone, None) for at, one in before),
         calls=len(document["calls"]),

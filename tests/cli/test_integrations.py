@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from gateway import store
+from gateway.core.outgoing import adapters
+from gateway.store import outbox, targets
 from tests.cli.conftest import ROUTING, Operator
+from tests.store import examples
 
 CALL = "answered_caller_ends"
 
@@ -51,6 +56,41 @@ def test_a_crm_that_cannot_be_asked_is_a_problem(operator: Operator, call_id: st
     assert said.lines[-1].startswith("not reached")
     assert "t0ken" not in said.out
     assert "not reached" in operator("integrations", "try", "pipedrive:sales", call_id, "--ringing", code=1).out
+
+
+def test_who_was_told_of_a_call(operator: Operator, call_id: str) -> None:
+    """Each row's status is kept per call and target, and to be seen."""
+
+    async def tell() -> None:
+        database = await store.Database.open(f"sqlite:///{operator.folder}/dialmark.db")
+        async with database.begin() as tx:
+            known = {adapters.STATUS: "skipped", adapters.STATUS_NOTE: "no consent to advertising"}
+            await targets.learn(tx, call_id, "meta:main", known, now_us=1_790_000_000_000_000)
+            await outbox.add(tx, [examples.event(call_id=call_id)], ["webhook:crm"])
+            (one,) = await outbox.claim(tx, "webhook:crm", limit=1, now_us=2**60, lease_us=1)
+            await outbox.fail(tx, one, error="answered 500", now_us=1, next_at_us=None)
+        await database.close()
+
+    asyncio.run(tell())
+    said = operator("integrations", "status", call_id, "--format", "json", code=1).json
+    rows = {row["target"]: row for row in said}
+    assert (rows["meta:main"]["state"], rows["meta:main"]["note"]) == ("skipped", "no consent to advertising")
+    assert rows["meta:main"]["at"] == "2026-09-21T14:13:20.000Z"
+    assert (rows["webhook:crm"]["given_up"], rows["webhook:crm"]["note"]) == (True, "answered 500")
+    assert "no consent to advertising" in operator("integrations", "status", call_id, code=1).out
+    assert "no call 'nothing'" in operator("integrations", "status", "nothing", code=1).err
+
+
+def test_what_was_said_of_the_call_is_told_too(operator: Operator, call_id: str) -> None:
+    """R90: what would be sent has the deal of later."""
+    operator("deals", "import", str(_deal(operator.folder, call_id)))
+    assert operator("integrations", "try", "ga4:main", call_id).lines == ["marked as spam"]
+
+
+def _deal(folder: Path, call_id: str) -> Path:
+    path = folder / "deals.csv"
+    path.write_text(f"call_id,spam\n{call_id},yes\n")
+    return path
 
 
 def test_what_is_not_there_is_named(operator: Operator, call_id: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.core import deals
-from gateway.core.outgoing import ga4, google_ads, meta, metrica, told, worth
+from gateway.core.outgoing import adapters, ga4, google_ads, meta, metrica, told, worth
 from gateway.core.outgoing.adapters import Settled, State
 from gateway.core.outgoing.worth import Counts
 from gateway.senders import service
@@ -314,3 +314,30 @@ async def test_nobody_is_told_of_deals_without_consent(kind: Any, make: Any) -> 
         handed = event("call.updated", result=won())
         settled = await here.adapter.deliver(handed, attempt(visitor=None))
         assert (settled.state, there.asked) == (State.SKIPPED, [])
+
+
+# -- how a call stands, for people ------------------------------------------------------------------------------------
+
+
+async def test_what_a_service_has_it_still_has_when_nothing_new_follows() -> None:
+    """Each row's status kept per call and target."""
+    async with house(analytics.Ga4(), ga4_at) as here:
+        status = adapters.STATUS, adapters.STATUS_NOTE, adapters.STATUS_TYPE
+        handed = event("call.completed", event_id="first")
+        settled = await here.adapter.deliver(handed, attempt(visitor=None))
+        assert [settled.known[name] for name in status] == [
+            "skipped",
+            "no client_id: no visitor, or no consent",
+            "call.completed",
+        ]
+        here.known |= settled.known
+        await here.tell()
+        assert [here.known[name] for name in status] == ["done", "", "call.updated"]
+        assert (await here.tell(result=said(note="x"))).state is State.SKIPPED
+        assert [here.known[name] for name in status] == ["done", "", "call.updated"]
+
+
+async def test_the_services_own_id_of_a_call_is_kept() -> None:
+    async with house(analytics.Meta(), meta_at) as here:
+        await here.tell()
+        assert here.known[adapters.STATUS_ID] == "Trace"

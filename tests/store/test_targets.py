@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from gateway import store
+from gateway.core.outgoing import adapters
 from gateway.store import forgetting, outbox, targets
 from tests.store import examples
 
@@ -72,3 +74,45 @@ async def test_who_is_erased_leaves_the_last_deliveries(database: store.Database
         await forgetting.forget(tx, [call], "erased-1", why=forgetting.ERASURE, now_us=examples.NOON)
         assert [one.call_id for one in await targets.last(tx)] == [examples.call_id(2)]
         assert await targets.facts(tx, CRM, [call.call_id]) == {}
+
+
+HOUR = 3_600 * examples.SECOND
+
+
+async def test_how_a_call_stands_at_each_target(database: store.Database) -> None:
+    """Each row's status is kept per call and target: of services for as long as facts are, of others as their events
+    are."""
+    call_id, now_us = examples.call_id(1), examples.NOON + HOUR
+    everyone = [CRM, "ga4:main", "hubspot:main", "jsonl"]
+    status = adapters.STATUS, adapters.STATUS_NOTE, adapters.STATUS_TYPE, adapters.STATUS_ID
+    async with database.begin() as tx:
+        assert await targets.standings(tx, call_id) == []
+        await outbox.add(tx, [examples.event(1)], everyone)
+        asked: Any = {"limit": 9, "now_us": now_us, "lease_us": 1}
+        (ours,) = await outbox.claim(tx, CRM, **asked)
+        await outbox.fail(tx, ours, error="answered 500", now_us=now_us, next_at_us=None)
+        (ours,) = await outbox.claim(tx, "ga4:main", **asked)
+        await outbox.settle(tx, [ours], now_us=now_us)
+        known = dict(zip(status, ("skipped", "no client_id", "call.completed"), strict=False))
+        await targets.learn(tx, call_id, "ga4:main", known, now_us=now_us)
+        (ours,) = await outbox.claim(tx, "hubspot:main", **asked)
+        await outbox.fail(tx, ours, error="answered 503", now_us=now_us, next_at_us=now_us + HOUR)
+        known = dict(zip(status, ("failed", "answered 503", "call.completed", "8"), strict=True))
+        await targets.learn(tx, call_id, "hubspot:main", {**known, "contact": "7"}, now_us=now_us)
+        standing = targets.Standing
+        expected = [
+            standing("ga4:main", "skipped", "call.completed", "no client_id", None, now_us),
+            standing("hubspot:main", "failed", "call.completed", "answered 503", "8", now_us, now_us + HOUR),
+            standing("jsonl", "pending", "call.completed", "", None, None, examples.NOON + examples.SECOND),
+            standing(CRM, "dead", "call.completed", "answered 500", None, now_us, given_up=True),
+        ]
+        assert await targets.standings(tx, call_id) == expected
+        # When the events are gone, what services said is there still.
+        await outbox.settle(tx, await outbox.claim(tx, "jsonl", **asked), now_us=now_us)
+        late = {**asked, "now_us": now_us + HOUR}
+        await outbox.settle(tx, await outbox.claim(tx, "hubspot:main", **late), now_us=now_us)
+        assert await outbox.prune(tx, before_us=now_us) == 1
+        left = [(one.target, one.state, one.next_us) for one in await targets.standings(tx, call_id)]
+        assert left == [("ga4:main", "skipped", None), ("hubspot:main", "failed", None)]
+        await targets.forget(tx, [call_id])
+        assert await targets.standings(tx, call_id) == []
