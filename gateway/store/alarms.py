@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 
 from gateway import store
 from gateway.core import alarms
@@ -14,15 +14,19 @@ Key = tuple[str, str]
 """Kind and subject."""
 
 _ALARMS = outgoingschema.alarms
+_LOCK = 0x6469616C616C726D
+"""PostgreSQL advisory lock of whoever judges alarms ("dialalrm"): of a new one there is no row to lock."""
+_LOCK_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 async def all_states(connection: store.Connection, *, alone: bool = False) -> dict[Key, alarms.State]:
     """Of all that are not quiet. `alone`: until the end of the transaction no other process judges them (PostgreSQL; on
     SQLite the one writer is alone)."""
-    query = select(_ALARMS).with_for_update() if alone else select(_ALARMS)
+    if alone and connection.dialect.name != "sqlite":
+        await connection.execute(_LOCK_ALONE, {"key": _LOCK})
     return {
         (row.kind, row.subject): alarms.State(row.pending_us, row.clearing_us, row.raised_us, row.told_us)
-        for row in await connection.execute(query)
+        for row in await connection.execute(select(_ALARMS))
     }
 
 

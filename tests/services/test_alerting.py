@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 from datetime import UTC, time
 from typing import Any
@@ -123,3 +125,18 @@ async def test_an_alarm_of_a_machine_that_nobody_has_seen_for_a_week_goes(databa
     assert await left.see(6 * 86_400) == []
     (cleared,) = [*await left.see(2 * 86_400), *await left.see(60)]
     assert (cleared["subject"], cleared["state"]) == ("gone", "cleared")
+
+
+async def test_of_two_nodes_that_look_at_once_one_tells(database: store.Database) -> None:
+    houses = [House(database, node=node) for node in ("one", "two")]
+    for house in houses:
+        house.readings = [alarms.Reading("pool-exhausted", "main", True, "exhausted")]
+    houses[1].now_us += 1
+    for _ in range(5):
+        await asyncio.gather(*(house.alerting.step() for house in houses))
+        for house in houses:
+            house.now_us += examples.SECOND
+            house.readings = [dataclasses.replace(one, holds=not one.holds) for one in house.readings]
+    async with database.read() as connection:
+        told = [json.loads(one.payload)["data"]["state"] for _, one in await outbox.after(connection, 0)]
+    assert told == ["raised", "cleared"] * 2 + ["raised"]
