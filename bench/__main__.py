@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import sys
 
-from bench import calls, calls_recorded, dniassign, dnipage, outbox, replay, report, vault
+from bench import audiences, calls, calls_recorded, dniassign, dnipage, outbox, replay, report, vault
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
-    parser.add_argument("name", choices=("calls", "calls-recorded", "replay", "vault", "dni", "outbox"))
+    parser.add_argument("name", choices=("calls", "calls-recorded", "replay", "vault", "dni", "outbox", "audiences"))
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: minutes become seconds")
     parser.add_argument(
         "--postgres",
@@ -27,6 +27,8 @@ def main() -> int:
         measured = vault.measure(quick=options.quick)
     elif options.name == "outbox":
         measured = outbox.measure(quick=options.quick)
+    elif options.name == "audiences":
+        measured = audiences.measure(quick=options.quick)
     elif options.name == "dni":
         measured = report.Measured("dni")
         dnipage.measure(measured, quick=options.quick)
