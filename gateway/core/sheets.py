@@ -55,11 +55,7 @@ def read(raw: bytes, columns: Collection[str], *, encoding: str | None = None, l
 
     `encoding` None: UTF-8, UTF-16 by its mark, else the code page of `language`. Raises BadSheet.
     """
-    if len(raw) > MAX_BYTES:
-        raise BadSheet(f"the file is larger than {MAX_BYTES // 1_048_576} MiB: split it")
-    text, found = _decoded(raw, encoding, language)
-    if "\0" in text:
-        raise BadSheet(f"the file holds NUL characters: it is no text in {found}, save it as CSV (UTF-8)")
+    text, found = decoded(raw, encoding=encoding, language=language)
     first, given = 1, None
     if text.lower().startswith("sep=") and text[4:5] and text[5:6] in "\r\n":
         given, first, text = text[4], 2, text.partition("\n")[2]
@@ -106,7 +102,17 @@ def cell(value: object) -> str:
     return f"'{text}" if text[:1] in "=+-@" and text and not is_number else text
 
 
-def _decoded(raw: bytes, encoding: str | None, language: str) -> tuple[str, str]:
+def decoded(raw: bytes, *, encoding: str | None = None, language: str = "en") -> tuple[str, str]:
+    """The text of a file and its encoding, as `read` takes them. Raises BadSheet."""
+    if len(raw) > MAX_BYTES:
+        raise BadSheet(f"the file is larger than {MAX_BYTES // 1_048_576} MiB: split it")
+    text, found = _text(raw, encoding, language)
+    if "\0" in text:
+        raise BadSheet(f"the file holds NUL characters: it is no text in {found}, save it as CSV (UTF-8)")
+    return text, found
+
+
+def _text(raw: bytes, encoding: str | None, language: str) -> tuple[str, str]:
     marked = next((name for mark, name in _BOMS if raw.startswith(mark)), None)
     chosen = encoding or marked
     if chosen is None:

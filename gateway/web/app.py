@@ -24,8 +24,10 @@ from gateway.web import (
     pausing,
     reportpages,
     reports,
+    resultpages,
     routes,
     security,
+    spendpages,
     statics,
     ticketpages,
     visitorpages,
@@ -62,6 +64,8 @@ def admin_app(here: parts.AdminParts) -> web.Application:
         agentpages.table,
         ticketpages.table,
         reportpages.table,
+        resultpages.table,
+        spendpages.table,
         statics.table,
     ):
         table.install(app)

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
-from gateway.web import attributionviews, auth, parts, routes, statics, views
+from gateway.web import attributionviews, auth, charts, parts, resultviews, routes, statics, views
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -26,6 +26,9 @@ _templates.globals["phone"] = views.phone
 _templates.globals["ENDED_BY"] = views.ENDED_BY
 _templates.globals["METHODS"] = attributionviews.METHODS
 _templates.globals["ROUTE_SOURCES"] = views.ROUTE_SOURCES
+_templates.globals["RESULT_NAMES"] = resultviews.NAMES
+_templates.globals["shown"] = charts.shown
+_templates.globals["percent"] = charts.percent
 
 
 def html(

@@ -29,7 +29,7 @@ FIGURES = (
 """Columns of a report that are figures; rows may be sorted by each."""
 COLUMNS = ("group", "name", "source", "campaign", "agent", *FIGURES, "currency", "restated")
 AGENT_COLUMNS = ("agent", "calls", "hours", "cost", "cost_per_call", "currency", "note", "restated")
-_SORTS = f"-?({'|'.join(('group', *FIGURES))})"
+SORT_PATTERN = f"^-?({'|'.join(('group', *FIGURES))})$"
 
 table = routes.Table()
 
@@ -64,7 +64,7 @@ class SourcesQuery(FormQuery):
     currency: Annotated[str | None, Field(description="Money of this one only, where there are several")] = None
     sort: Annotated[
         str | None,
-        Field(pattern=f"^{_SORTS}$", description="Column, with - before it downward; days in order, else calls down"),
+        Field(pattern=SORT_PATTERN, description="Column, with - before it downward; days in order, else calls down"),
     ] = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 200
     after: Annotated[int, Field(ge=0, le=10_000_000, description="`next` of the page before")] = 0
@@ -157,6 +157,11 @@ class Span:
 
     first: date
     last: date
+
+    @property
+    def ends(self) -> tuple[date, date]:
+        """Both."""
+        return self.first, self.last
 
     @property
     def days(self) -> tuple[int, int]:
