@@ -211,6 +211,15 @@ async def settle(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_u
     return settled
 
 
+async def payloads(connection: store.Connection, seqs: Sequence[int]) -> dict[int, str]:
+    """The events as they are stored now; of a person who was erased they differ from what was claimed before."""
+    found: dict[int, str] = {}
+    for chunk in statements.chunks(seqs):
+        query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.seq.in_(chunk))
+        found |= {row.seq: row.payload for row in await connection.execute(query)}
+    return found
+
+
 async def fail(
     tx: store.Transaction,
     delivery: Delivery,
