@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
+import pytest
+from playwright.async_api import expect
 
 from gateway.core.outgoing import adapters
 from gateway.store import outbox, profiles, targets
 from gateway.web import auth, parts, told, visitors
 from tests.store import examples
 from tests.web import material, site
+from tests.web.browser import CONTRAST, TOO_WIDE, Opened
 from tests.web.listener import Listener, bearer
 
 CALL = material.record(call_id="11111111-2222-4333-8444-555555555555")
@@ -107,3 +110,16 @@ async def test_a_visitor_who_surely_is_the_caller_has_their_attributes(
     page = await get(listener, http, f"/visitors/{visitor.visitor_id}", auth.Scope.VISITORS_READ)
     assert "<dd><bdi>41</bdi></dd>" in page
     assert HOSTILE not in page
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_fits_a_phone_and_can_be_read(opened: Opened, listener: Listener, width: int, scheme: str) -> None:
+    await filled(listener)
+    viewport = {"width": width, "height": 800}
+    async with opened(listener, color_scheme=scheme, reduced_motion="reduce", viewport=viewport) as watched:
+        await watched.log_in()
+        await watched.page.goto(f"{listener.url}/calls/{CALL_ID}")
+        await expect(watched.page.locator("tr[data-target]")).to_have_count(3)
+        assert await watched.page.evaluate(TOO_WIDE) == []
+        assert await watched.page.evaluate(CONTRAST) == []
