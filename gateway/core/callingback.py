@@ -190,11 +190,18 @@ def refusal(ticket: Ticket | None, agent: book.Agent, rules: Rules, routing: boo
 
 
 def is_callable(number: str, countries: Collection[str], routing: book.Book) -> bool:
-    """A valid number, in a country that may be called, that does not bill its caller."""
-    if not numbers.is_valid(number) or numbers.bills_its_caller(number):
+    """A valid number, in a country that may be called, that does not bill its caller, and is none of our own: who shows
+    one of those has made it up, and the call would come back to us."""
+    if not numbers.is_valid(number) or numbers.bills_its_caller(number) or _is_ours(number, routing):
         return False
     home = {site.country for site in routing.sites.values()} | {trunk.country for trunk in routing.trunks.values()}
     return numbers.country_of(number) in home | set(countries)
+
+
+def _is_ours(number: str, routing: book.Book) -> bool:
+    return number.lstrip("+") in routing.tracking_numbers or number in {
+        site.business_number for site in routing.sites.values()
+    }
 
 
 def trunk_of(ticket: Ticket, routing: book.Book) -> str | None:

@@ -100,7 +100,7 @@ class Ticketing:
     async def _talked(self, tx: store.Transaction, call: _Call, in_force: book.Book | None) -> None:
         ticket = await stored.open_of(tx, call.person, alone=True)
         was_miss = ticket is not None and ticket.last_call_id == call.row.call_id
-        if ticket is None or (call.at_us < ticket.last_miss_us and not was_miss):
+        if ticket is None or (call.at_us < ticket.last_miss_us and not (was_miss or await _crossed(tx, ticket, call))):
             return
         is_outbound = call.row.direction == "outbound"
         result = tickets.Result.CALLED_BACK if is_outbound else tickets.Result.CALLED_AGAIN
@@ -138,7 +138,7 @@ class Ticketing:
         route = _route(in_force, call.record["route"] or _route_of_number(call.row.did, in_force))
         number: int | None = None
         result = _why_none(call.record, verdict, ticketduty.rules_of(route))
-        if result is None and await stored.later_talk(tx, call.person, call.at_us):
+        if result is None and await stored.later_talk(tx, call.person, call.row.started_us):
             result = "spoken_since"
         if result is None:
             number, result = await self._merged_or_opened(tx, call, verdict, route, in_force)
@@ -217,6 +217,12 @@ def _why_none(record: Mapping[str, Any], verdict: ticketcauses.Verdict, rules: t
     if verdict.cause is ticketcauses.Cause.SYSTEM and rules.system_faults is ticketrules.Faults.ALERT and not wants:
         return "system_fault"
     return None
+
+
+async def _crossed(tx: store.Transaction, ticket: tickets.Ticket, talk: _Call) -> bool:
+    """Whether the caller was still ringing us when they were called back, and gave that up for it."""
+    last = await stored_calls.get(tx, ticket.last_call_id) if ticket.last_call_id is not None else None
+    return last is not None and last.started_us <= talk.at_us
 
 
 async def _signs(tx: store.Transaction, call: _Call, in_force: book.Book | None) -> ticketcauses.Signs:

@@ -173,7 +173,8 @@ async def numbers_since(
 
 
 async def later_talk(connection: store.Connection, number: str, since_us: int) -> bool:
-    """Whether this person spoke to one of us since then: called and was answered, or was called and answered."""
+    """Whether this person spoke to one of us since then: called and was answered, or was called and answered. Asked
+    since the beginning of a missed call: who is called back while still ringing us has been reached."""
     theirs = or_(
         and_(_RECORDS.c.caller == number, _RECORDS.c.direction == "inbound"),
         and_(_RECORDS.c.did == number, _RECORDS.c.direction == "outbound"),

@@ -117,6 +117,8 @@ def test_without_a_trunk_nobody_is_called() -> None:
         ("+882161234567", (), False),
         ("+7999", (), False),
         ("", (), False),
+        (f"+{books.DID}", (), False),
+        ("+74990000000", (), False),
     ],
 )
 def test_numbers_that_may_be_called(number: str, countries: tuple[str, ...], may_be: bool) -> None:

@@ -125,6 +125,37 @@ async def test_the_order_of_reading_does_not_matter(desk: TicketDesk, order: tup
     assert [one for one in await desk.all() if one.is_open] == []
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0)])
+async def test_called_back_while_they_call_again(desk: TicketDesk, order: tuple[int, ...]) -> None:
+    """N8: both call at once; the caller takes the agent's call and lets their own go, a moment later. Nobody has to
+    call them once more, in whatever order the two are read."""
+    again = call(MISSED, NOON + 10 * MINUTE, caller=CALLER)
+    back = out(NOON + 15 * MINUTE, CALLER, answered=True)
+    shift = again.started_at_us + SECOND - (back.answered_at_us or 0)
+    moved = {
+        name: getattr(back, name) + shift
+        for name in ("started_at_us", "answered_at_us", "ended_at_us", "last_row_at_us")
+        if getattr(back, name) is not None
+    }
+    back = dataclasses.replace(back, **moved)
+    assert again.started_at_us < (back.answered_at_us or 0) < (again.ended_at_us or 0)
+    story = [call(MISSED, NOON, caller=CALLER), again, back]
+    desk.now_us = NOON + HOUR
+    for place in order:
+        await desk.end(story[place])
+    assert [one for one in await desk.all() if one.is_open] == []
+
+
+async def test_a_miss_after_the_talk_is_a_new_ticket(desk: TicketDesk) -> None:
+    """Who rings once more after they were reached wants something else."""
+    await desk.miss()
+    desk.now_us += 10 * MINUTE
+    await desk.ring_back(answered=True)
+    desk.now_us += MINUTE
+    await desk.miss()
+    assert [one.state for one in await desk.all()] == [State.CLOSED, State.OPEN]
+
+
 async def test_attempts_read_before_the_miss_count(desk: TicketDesk) -> None:
     desk.now_us = NOON + HOUR
     await desk.end(out(NOON + 10 * MINUTE, CALLER, answered=False))
