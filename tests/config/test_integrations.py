@@ -115,6 +115,12 @@ def test_a_crm_without_cards_is_not_told_that_it_rings() -> None:
         ("amocrm", GOOD["amocrm"] + 'token = "file:/s"', "one way to prove who asks is enough"),
         ("hubspot", "", "hubspot needs client_id, client_secret, refresh_token, or token"),
         ("hubspot", 'token = "file:/s"\n[integration.profile]\n"a b" = "age"', "our names of attributes"),
+        ("hubspot", 'token = "file:/s"\n[integration.profile]\na = "age"\nb = "age"', "two fields for 'age'"),
+        (
+            "hubspot",
+            'token = "file:/s"\n[integration.profile]\n' + "".join(f'f{place} = "n{place}"\n' for place in range(21)),
+            "more than 20 attributes",
+        ),
         ("salesforce", GOOD["salesforce"] + '\ncall_field = "x y"', "API name of a field"),
     ],
 )

@@ -12,11 +12,11 @@ from gateway import store
 from gateway.core import receivers
 from gateway.core.outgoing import adapters, crm, hubspot, metrica, told
 from gateway.services import posting
-from gateway.store import outbox, targets
+from gateway.store import outbox, profiles, targets
 from tests.fakes import analytics, crms, handing, peer
 
 SECOND = 1_000_000
-POLICY = crm.Policy(audio_base="https://calls.example")
+POLICY = crm.Policy(audio_base="https://calls.example", profile={"age": "age"})
 
 
 class House:
@@ -105,6 +105,13 @@ async def test_a_call_from_its_first_ring_to_its_recording_is_one_object_of_the_
     assert (len(there.calls), there.leads, len(there.recordings)) == (1, [], 1)
     (card,) = await house.cards()
     assert (card["call_id"], card["target"]) == (handing.CALL_ID, "hubspot:test")
+    async with database.read() as connection:
+        said = await profiles.of_callers(connection, [handing.CALLER])
+        standings = await targets.standings(connection, handing.CALL_ID)
+    assert [(one.target, one.name, one.value) for one in said] == [("hubspot:test", "age", "41")]  # R89
+    assert [(one.target, one.state, one.external_id) for one in standings if one.target == house.target] == [
+        (house.target, "done", there.calls[0]["id"])
+    ]
 
 
 async def test_a_crm_that_was_away_for_an_hour_has_each_call_once(database: store.Database) -> None:

@@ -242,6 +242,40 @@ async def test_attributes_of_the_caller_come_from_the_crm_when_they_are_asked_fo
         assert "41" not in "".join(settled.known.values())  # they belong to the CRM
 
 
+@pytest.mark.parametrize(
+    ("written", "told_as"),
+    [
+        ("41", "41"),
+        (41, "41"),
+        (1.5, "1.5"),
+        (True, "yes"),
+        (False, "no"),
+        (["a", 7, True], "a, 7, yes"),
+        ("  two\nlines\t and\x00 more\u202e ", "two lines and\ufffd more\ufffd"),
+        ("x" * 5_000, "x" * crm.MAX_ATTRIBUTE),
+        (["y" * 150] * 50, ("y" * 150 + ", " + "y" * 150)[: crm.MAX_ATTRIBUTE]),
+        (None, None),
+        ("", None),
+        (" \n", None),
+        ([], None),
+        ([[["deep"]]], None),
+        ({"value": "41"}, None),
+    ],
+)
+def test_what_a_crm_holds_was_written_by_anybody(written: object, told_as: str | None) -> None:
+    """R89: length, types and control characters of attributes are bounded."""
+    assert crm.words({"AGE": written, "OTHER": "1"}, ["AGE"]) == ({} if told_as is None else {"AGE": told_as})
+
+
+def test_a_contact_is_told_in_bounded_lines() -> None:
+    hostile: Any = {"not": "a text"}
+    tidied = crm.tidy(
+        crm.Contact("contact", "501\n", "I" * 5_000 + "\n", hostile, {"AGE": hostile, "CITY": "\x07Omsk"})
+    )
+    assert tidied == crm.Contact("contact", "501", "I" * crm.MAX_ATTRIBUTE, None, {"CITY": "\ufffdOmsk"})
+    assert crm.tidy(None) is None
+
+
 @ALL
 async def test_a_call_found_late_pops_nothing(kind: Kind) -> None:
     async with site(kind) as (there, adapter):
