@@ -175,7 +175,7 @@ async def test_the_page(listener: Listener, opened: Opened) -> None:
         await expect(page.locator("tr[data-ticket]")).to_have_count(3)
         await expect(page.locator("tr[data-ticket='2']")).to_contain_text("Call now")
         await page.locator("tr[data-ticket='1']").get_by_role("link").first.click()
-        await expect(page.get_by_role("heading", name="1", exact=True)).to_be_visible()
+        await expect(page.get_by_role("heading", name="No. 1", exact=True)).to_be_visible()
         assert await page.title() == "Missed call 1 · Dialmark"
         await page.get_by_label("Owner").select_option("boris")
         await page.get_by_role("button", name="Assign").click()
