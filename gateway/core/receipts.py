@@ -22,12 +22,14 @@ MAX_ROWS = 60
 """More would be prompts of a long wait, which prove nothing about consent."""
 
 _CONSENT = "DM_CONSENT"
-_SHOWING_EVENTS = {TALK: frozenset({"DM_IN", "DM_PAUSE"}), MESSAGE: frozenset({"DM_IN"})}
+_SHOWING_EVENTS = {TALK: frozenset({"DM_IN", "DM_OUT", "DM_PAUSE"}), MESSAGE: frozenset({"DM_IN"})}
 _SHOWING_KINDS = frozenset({"STREAM_BEGIN", "STREAM_END", "DTMF", "ANSWER"})
 _APPLICATIONS = frozenset({"MixMonitor", "StopMixMonitor"})
 _APP_START = "APP_START"
 _HIDDEN = frozenset({"cid", "raw", "name", "sip"})
 """What a caller wrote, and their number."""
+_HIDDEN_OUT = _HIDDEN | {"to"}
+"""Of a call-back: also whom it called."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,7 +43,8 @@ def build(
 ) -> dict[str, Any] | None:
     """The receipt of a call, None when nobody was asked about this. `rows` are those of the call, in any order.
 
-    The caller's number is not in it, so that it survives an erasure: `caller_reference` is a salted digest, if wanted.
+    The caller's number is not in it, nor that of who was called back, so that it survives an erasure:
+    `caller_reference` is a salted digest, if wanted.
     """
     said = given(facts, what)
     if said is None:
@@ -52,7 +55,7 @@ def build(
         "call_id": facts.call_id,
         "node": node,
         "caller_reference": caller_reference,
-        "dialled": facts.did,
+        "dialled": None if facts.direction is calls.Direction.OUTBOUND else facts.did,
         "plan_revision": facts.plan_revision,
         "plan_source": facts.route_source,
         "call_started_at": timestamp(facts.started_at_us),
@@ -78,21 +81,33 @@ def _played_as(said: consent.Given) -> str | None:
 
 
 def showing(facts: calls.CallFacts, rows: Iterable[Row], what: str = TALK) -> list[Row]:
-    """The rows that prove it, by time: the call's entry, prompts and keys on the caller's channel up to the consent,
-    the last ones if they are many, the consent itself, every start and stop of a recording, and what the key paused."""
+    """The rows that prove it, by time: the call's entry, prompts and keys on the channel of who was asked up to the
+    consent, the last ones if they are many, the consent itself, every start and stop of a recording, and what the key
+    paused."""
+    rows = in_order(rows)
+    asked = _asked_on(facts, rows)
     said = given(facts, what)
     until_us = said.at_us if said is not None else facts.started_at_us
     before: list[Row] = []
     found: list[Row] = []
-    for row in in_order(rows):
-        own = row.unique_id == facts.unique_id
-        if (own and _is_telling(row, what)) or (what == TALK and _is_recording(row)):
+    for row in rows:
+        own = row.unique_id == asked
+        if ((own or row.unique_id == facts.unique_id) and _is_telling(row, what)) or (
+            what == TALK and _is_recording(row)
+        ):
             found.append(row)
         elif own and row.kind in _SHOWING_KINDS and row.at_us <= until_us:
             before.append(row)
     found = found[:MAX_ROWS]
     room = MAX_ROWS - len(found)
     return in_order([*found, *(before[-room:] if room else ())])
+
+
+def _asked_on(facts: calls.CallFacts, rows: Iterable[Row]) -> str:
+    """Of a call that comes in its own channel; of a call-back that of the customer, whom it dialled."""
+    if facts.direction is not calls.Direction.OUTBOUND:
+        return facts.unique_id
+    return next((row.unique_id for row in rows if row.user_event == _CONSENT), facts.unique_id)
 
 
 def _is_telling(row: Row, what: str) -> bool:
@@ -168,6 +183,7 @@ def timestamp(at_us: int) -> str:
 
 
 def _row(row: Row) -> dict[str, Any]:
+    hidden = _HIDDEN_OUT if row.user_event == "DM_OUT" else _HIDDEN
     return {
         "at": timestamp(row.at_us),
         "kind": row.kind,
@@ -175,7 +191,7 @@ def _row(row: Row) -> dict[str, Any]:
         "channel": _text(row.channel),
         "unique_id": row.unique_id,
         "application": row.application,
-        "data": {_text(key): _text(value) for key, value in sorted(row.data.items()) if key not in _HIDDEN},
+        "data": {_text(key): _text(value) for key, value in sorted(row.data.items()) if key not in hidden},
     }
 
 

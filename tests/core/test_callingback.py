@@ -17,6 +17,7 @@ from gateway.core import (
     grouping,
     handling,
     prompts,
+    receipts,
     records,
     ticketduty,
     tickets,
@@ -328,3 +329,43 @@ def test_the_key_that_counts_is_the_first() -> None:
     ]
     facts = returned("tk=12", *keys)
     assert facts.callback is not None and facts.callback.result is Result.AGAIN
+
+
+def test_the_receipt_of_a_call_back_names_nobody() -> None:
+    """N3, N14: the customer is asked on a channel of their own, whose rows show it; whom we called is not in it."""
+    rows = list(journals.rows("outbound"))
+    facts = calls.fold(rows)
+    assert facts is not None
+    customer = next(one for one in rows if one.unique_id not in ("", facts.unique_id))
+    answered = facts.answered_at_us
+    assert answered is not None
+
+    def on(one: Row, at_us: int, kind: str, event: str, application: str = "", **data: str) -> Row:
+        return one._replace(at_us=at_us, kind=kind, user_event=event, application=application, data=data)
+
+    said = {"i": facts.call_id, "m": "opt_in", "r": "granted", "k": "1", "p": "consent_opt_in.ru", "g": "RU"}
+    whisper = on(rows[0], answered - 9, "STREAM_BEGIN", "")._replace(unique_id=facts.unique_id)
+    question = on(customer, answered - 5, "STREAM_BEGIN", "")
+    rows += [
+        whisper,
+        question,
+        on(customer, answered - 4, "DTMF", ""),
+        on(customer, answered - 3, "USER_DEFINED", "DM_CONSENT", **said),
+        on(customer, answered - 2, "APP_START", "", "MixMonitor"),
+    ]
+    facts = calls.fold(rows)
+    assert facts is not None and facts.consent is not None
+    made = receipts.build(facts, rows, node="n1")
+    assert made is not None
+    kinds = [(row["kind"], row["event"] or row["application"]) for row in made["rows"]]
+    assert kinds[0] == ("USER_DEFINED", "DM_OUT")
+    assert kinds[-4:] == [
+        ("STREAM_BEGIN", ""),
+        ("DTMF", ""),
+        ("USER_DEFINED", "DM_CONSENT"),
+        ("APP_START", "MixMonitor"),
+    ]
+    assert {row["unique_id"] for row in made["rows"][1:]} == {customer.unique_id}
+    assert made["dialled"] is None
+    assert facts.did.lstrip("+") not in receipts.canonical(made).decode()
+    assert receipts.contradictions(made, facts, rows) == []
