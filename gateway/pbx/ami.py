@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -37,7 +38,9 @@ MAX_LIST = 50_000
 MAX_EVENTS = 1_000
 
 RECORDING_VARIABLE = "DM_MONITOR"
-"""Where the dialplan keeps the id of the MixMonitor that runs on a caller's channel."""
+"""Where the dialplan keeps the id of the MixMonitor: on the channel of the caller, or of who is called back."""
+CALL_VARIABLE = "DM_ID"
+"""Id of the call, on all its channels."""
 
 _GREETING = "Call Manager"
 _FORBIDDEN = re.compile(r"[\r\n\0]")
@@ -261,20 +264,14 @@ class AmiSession:
             raise
 
     async def mute_recording(self, channel: str, *, is_muted: bool) -> None:
-        """Turns both sides of the recording on this channel to silence of the same length, or back to sound. The call
-        itself is not touched, and a second time changes nothing.
+        """Turns both sides of the recording of the call that began on this channel to silence of the same length, or
+        back to sound. The call itself is not touched, and a second time changes nothing.
 
         Raises `NoSuchChannel` when the channel is not up, `NotRecorded`, `AmiUnavailable`, `AmiRefused`.
         """
-        # Never ask MIXMONITOR() for it: with r() and t() files alone it crashes Asterisk (tried on 22.10.1).
-        try:
-            monitor = (await self._ask("Getvar", Channel=channel, Variable=RECORDING_VARIABLE))[0]["Value"]
-        except AmiRefused as error:
-            if "No such channel" in str(error):
-                raise NoSuchChannel(channel) from None
-            raise
+        monitor = await self._variable(channel, RECORDING_VARIABLE)
         if _MONITOR(monitor) is None:
-            raise NotRecorded(channel)
+            channel, monitor = await self._recorded_beside(channel)
         state = "1" if is_muted else "0"
         try:
             # With the id, since without it Asterisk says Success on a channel whose MixMonitor was stopped.
@@ -284,6 +281,33 @@ class AmiSession:
                 raise NoSuchChannel(channel) from None
             if "Cannot set mute flag" in str(error):
                 raise NotRecorded(channel) from None
+            raise
+
+    async def _recorded_beside(self, channel: str) -> tuple[str, str]:
+        """Of a call-back the recording is on the channel of the customer, whom the agent's channel dialled: its name,
+        and the id of its MixMonitor. Raises `NotRecorded` and as `mute_recording`."""
+        seen = await self.channels()
+        own = next((one for one in seen if one.name == channel), None)
+        if own is None:
+            raise NoSuchChannel(channel)
+        call = await self._variable(channel, CALL_VARIABLE)
+        for one in seen:
+            if not call or one.name == channel or one.linked_id != own.linked_id:
+                continue
+            with contextlib.suppress(NoSuchChannel):
+                if await self._variable(one.name, CALL_VARIABLE) == call:
+                    monitor = await self._variable(one.name, RECORDING_VARIABLE)
+                    if _MONITOR(monitor) is not None:
+                        return one.name, monitor
+        raise NotRecorded(channel)
+
+    async def _variable(self, channel: str, name: str) -> str:
+        # Never ask MIXMONITOR() for the id: with r() and t() files alone it crashes Asterisk (tried on 22.10.1).
+        try:
+            return (await self._ask("Getvar", Channel=channel, Variable=name))[0]["Value"]
+        except AmiRefused as error:
+            if "No such channel" in str(error):
+                raise NoSuchChannel(channel) from None
             raise
 
     async def get_global(self, name: str) -> str | None:

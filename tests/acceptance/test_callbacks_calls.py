@@ -7,41 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from gateway.pbx import ami, ringing
-from tests.acceptance import sound, stages
-from tests.acceptance.stages import Call, Stage
+from tests.acceptance import desks, sound, stages
+from tests.acceptance.desks import (
+    CLICKER,
+    CLICKER_SECRET,
+    NO_HZ,
+    OFF_HZ,
+    ON_HZ,
+    TELLS,
+    Page,
+    agent,
+    missed,
+    until_invited,
+    until_row,
+    until_ticket,
+)
+from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
-from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Behaviour, Callee, Caller, Rig, Voice
+from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Behaviour, Rig, Voice
 from tests.rig.dialmark import CommandFailed
 from tests.rig.processes import wait_until
-from tests.rig.sipp import Message
 
 NUMBER, RECORDED, ANYBODYS, FOREIGN, PAIR = (f"7499000000{number}" for number in range(1, 6))
-DESKS = {"desk-1": "from-phones", "desk-2": "from-phones", "desk-4": "from-phones", "desk-3": "from-elsewhere"}
-"""Phones that may dial, by context; `desk-4` is nobody's, and the context of `desk-3` is not the house's."""
-TELLS = {
-    "callback_no_ticket": 2600,
-    "callback_closed": 2700,
-    "callback_foreign": 2800,
-    "callback_busy": 2900,
-    "callback_no_number": 3000,
-    "callback_unknown_agent": 3100,
-    "callback_not_callable": 3200,
-    "callback_not_a_phone": 3300,
-    "callback_down": 3400,
-    "callback_result": 1300,
-}
-"""What agents are told, as tones."""
-NO_HZ, ON_HZ, OFF_HZ = 950, 440, 1000
-"""First tone of "no" (indications.conf), on break, back."""
-CLICKER, CLICKER_SECRET = "dialmark-click", "click-" + "0123456789abcdef" * 2
 ROUTING = """
 [[route]]
 key = "sales"
@@ -93,60 +86,15 @@ route = "foreign"
 number = "+74990000005"
 route = "pair"
 """
-DIALPLAN = """
-[from-phones]
-include => dialmark-codes
-include => dialmark-out-carrier-a
-
-[from-elsewhere]
-include => dialmark-codes
-"""
-ACCOUNT = f"""
-[{CLICKER}]
-secret = {CLICKER_SECRET}
-deny = 0.0.0.0/0.0.0.0
-permit = 127.0.0.1/255.255.255.255
-read =
-write = originate
-"""
 
 
 @pytest.fixture(scope="module")
 def site(make_node: NodeFactory) -> Iterator[stages.Site]:
-    made = stages.Site(
-        make_node,
-        stages.SITE.replace('contexts = ["pbx"]', 'contexts = ["pbx", "from-phones"]') + ROUTING,
-        files={"extensions_site.conf": DIALPLAN},
-        records=True,
-        steady_ring=True,
-    )
-    for key, hertz in {**TELLS, "consent_announce": sound.PROMPTS["consent_announce"]}.items():
-        made.daemon.give_prompt(key, sound.LANGUAGE, hertz)
-    made.daemon.configure(
-        {"callbacks": {"keyed_result": True, "click": True, "username": CLICKER, "secret": CLICKER_SECRET}}
-    )
-    let_dial(made.node)
-    with (made.node.etc / "manager_site.conf").open("a") as accounts:
-        accounts.write(ACCOUNT)
+    made = desks.site(make_node, ROUTING, "consent_announce")
     with stages.up(made) as site:
         sound.until_prompts(site.daemon, "consent_announce")
-        until_codes_speak(site)
+        desks.until_codes_speak(site)
         yield site
-
-
-def until_codes_speak(site: stages.Site) -> None:
-    wait_until(lambda: "/callback_down-" in site.node.cli("dialplan show globals"), 20, "prompts of codes")
-
-
-def let_dial(node: AsteriskNode) -> None:
-    """The desks' phones may call in, known by their address, each into its context."""
-    file = node.etc / "pjsip_site.conf"
-    text = file.read_text()
-    for name, context in DESKS.items():
-        text = text.replace(f"[{name}](dialmark-phone)\n", f"[{name}](dialmark-phone)\ncontext = {context}\n")
-        text += f"[{name}]\ntype = identify\nendpoint = {name}\nmatch = {node.phones[name].host}\n\n"
-        node.carriers[name] = node.phones[name]
-    file.write_text(text)
 
 
 @pytest.fixture
@@ -155,42 +103,9 @@ async def stage(site: stages.Site, rig_of: Callable[[AsteriskNode], Rig]) -> Asy
     await asyncio.to_thread(site.node.until_idle)
 
 
-async def missed(stage: Stage, number: str = NUMBER, **options: Any) -> tuple[Call, int]:
-    """A call that nobody takes, and its ticket."""
-    for desk in ("desk-1", "desk-2", "desk-4"):
-        stage.phone(desk, Behaviour.BUSY)
-    call = await stage.call(number, **options)
-    found = await until_row(stage, "SELECT number FROM tickets WHERE caller = ?", call.caller)
-    return call, int(found[0])
-
-
-async def until_row(stage: Stage, query: str, *parameters: object, seconds: float = 5.0) -> tuple[Any, ...]:
-    """The first row, once there is one."""
-    await asyncio.to_thread(wait_until, lambda: bool(stage.daemon.query(query, *parameters)), seconds, query)
-    return stage.daemon.query(query, *parameters)[0]
-
-
-async def until_ticket(stage: Stage, ticket: int, state: str, result: str | None) -> None:
-    """Return when it stands so."""
-    query = "SELECT 1 FROM tickets WHERE number = ? AND state = ? AND coalesce(result, '') = ?"
-    await until_row(stage, query, ticket, state, result or "")
-
-
-async def agent(stage: Stage, code: str, desk: str = "desk-1", **options: Any) -> Caller:
-    """An agent dials."""
-    return await stage.dial(code.replace("#", "%23"), caller=desk, carrier=desk, **options)
-
-
-async def until_invited(customer: Callee, number: int = 1) -> Message:
-    """The customer's phone rings."""
-    await asyncio.to_thread(wait_until, lambda: len(customer.invites) >= number, 10.0, "an INVITE to the customer")
-    assert len(customer.invites) == number
-    return customer.invites[-1]
-
-
 async def test_a_missed_call_is_returned(stage: Stage) -> None:
     """The customer's phone rings, shows the number they had called; the record knows ticket, missed call and source."""
-    miss, ticket = await missed(stage)
+    miss, ticket = await missed(stage, NUMBER)
     customer = stage.rig.callee("carrier-a", ring_ms=300)
     dialled = await agent(stage, f"*28{ticket}#")
     assert await dialled.final() == 200
@@ -243,7 +158,7 @@ async def test_the_customer_is_asked_for_consent_and_recorded(stage: Stage) -> N
 )
 async def test_the_result_is_keyed_in(stage: Stage, key: str, result: str, state: str, ends: str | None) -> None:
     """Without a browser, when the customer has hung up."""
-    _, ticket = await missed(stage)
+    _, ticket = await missed(stage, NUMBER)
     stage.rig.callee("carrier-a", ring_ms=100, talk_ms=400)
     dialled = await agent(stage, f"*28{ticket}")
     await dialled.until_heard(TELLS["callback_result"])
@@ -260,7 +175,7 @@ async def test_the_result_is_keyed_in(stage: Stage, key: str, result: str, state
 )
 async def test_a_customer_who_is_not_reached(stage: Stage, behaviour: Behaviour, outcome: str) -> None:
     """An attempt (R18, R30): the ticket stays, and says so."""
-    _, ticket = await missed(stage)
+    _, ticket = await missed(stage, NUMBER)
     stage.rig.callee("carrier-a", behaviour)
     dialled = await agent(stage, f"*28{ticket}")
     await dialled.until_hung_up()
@@ -290,12 +205,14 @@ async def refused(stage: Stage, code: str, why: str, desk: str = "desk-1") -> No
         pytest.param("*28{}x1", "no_ticket", "desk-1", id="a letter in it"),
         pytest.param("*28{}%0d%0a", "no_ticket", "desk-1", id="a line break in it"),
         pytest.param("*281234567890123", "no_ticket", "desk-1", id="too long"),
+        pytest.param("*28" + 40 * "1", "no_ticket", "desk-1", id="forty digits"),
+        pytest.param("*28{}" + 40 * "0", "no_ticket", "desk-1", id="forty digits that begin like one"),
         pytest.param("*28{}", "unknown_agent", "desk-4", id="nobody's phone"),
         pytest.param("*28{}", "not_a_phone", "desk-3", id="another context"),
     ],
 )
 async def test_what_is_refused(stage: Stage, code: str, why: str, desk: str) -> None:
-    _, ticket = await missed(stage)
+    _, ticket = await missed(stage, NUMBER)
     await refused(stage, code.format(ticket), why, desk)
     await until_ticket(stage, ticket, "open", None)
 
@@ -310,7 +227,7 @@ async def test_a_colleagues_ticket_and_a_closed_one(stage: Stage) -> None:
 async def test_a_number_that_costs_its_caller(stage: Stage) -> None:
     """A caller may have made it up: premium rate, and countries that are not on the list."""
     for caller in ("+78091234567", "+37112345678"):
-        _, ticket = await missed(stage, caller=caller)
+        _, ticket = await missed(stage, NUMBER, caller=caller)
         await refused(stage, f"*28{ticket}", "not_callable")
 
 
@@ -345,34 +262,10 @@ async def test_nobody_from_outside_dials_codes(stage: Stage, code: str) -> None:
 # -- the click -------------------------------------------------------------------------------------------------------
 
 
-class Page:
-    """A program with a token."""
-
-    def __init__(self, stage: Stage, name: str, scope: str) -> None:
-        self._stage = stage
-        said = stage.daemon.run("token", "add", name, "--scope", scope)
-        self._token = next(word for word in said.split() if word.startswith("dm_"))
-
-    async def ask(self, path: str, body: object = None) -> tuple[int, Any]:
-        return await asyncio.to_thread(self._ask, path, body)
-
-    def _ask(self, path: str, body: object) -> tuple[int, Any]:
-        request = urllib.request.Request(
-            f"http://{self._stage.daemon.admin}/api/v1/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self._token}"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-
 async def test_a_click_rings_the_agent_first(stage: Stage) -> None:
     """Then the customer, once the agent has answered."""
     page = Page(stage, "clicker", "calls:make")
-    miss, ticket = await missed(stage)
+    miss, ticket = await missed(stage, NUMBER)
     phone = stage.phone("desk-1", ring_ms=1_000)
     customer = stage.rig.callee("carrier-a", ring_ms=200, talk_ms=600)
     assert await page.ask(f"tickets/{ticket}/call", {"agent": "anna"}) == (200, {"ticket": ticket, "agent": "anna"})
@@ -410,7 +303,7 @@ async def test_a_click_that_is_refused(stage: Stage) -> None:
 
 async def test_a_call_sent_to_the_clicks_context_needs_a_token(stage: Stage) -> None:
     """Whoever holds the second account can start a phone into it, and gets nobody called."""
-    _, ticket = await missed(stage)
+    _, ticket = await missed(stage, NUMBER)
     phone, customer = stage.phone("desk-1", ring_ms=50), stage.rig.callee("carrier-a")
     ringer = ringing.Ringer(stage.node.ami.host, stage.node.ami.port, CLICKER, lambda: CLICKER_SECRET)
     await ringer.ring("desk-1", ticket, "0" * 32, 10)
@@ -521,7 +414,7 @@ async def until_routed_by(stage: Stage, agent_key: str, tries: int = 5) -> None:
 
 async def test_a_break_with_the_daemon_down(stage: Stage) -> None:
     """The journal carries it; `*28` says politely that it cannot, and loses nothing."""
-    _, ticket = await missed(stage)
+    _, ticket = await missed(stage, NUMBER)
     customer = stage.rig.callee("carrier-a")
     stage.daemon.stop()
     try:
@@ -541,3 +434,19 @@ async def test_a_break_with_the_daemon_down(stage: Stage) -> None:
     await until_break(stage, "anna", False)
     await press_break(stage, ON_HZ, True)
     await press_break(stage, OFF_HZ, False)
+
+
+async def test_a_daemon_that_hangs_keeps_no_agent_waiting(stage: Stage) -> None:
+    """The agent hears within seconds that it is not possible now, and the ticket is as it was."""
+    _, ticket = await missed(stage, NUMBER)
+    customer = stage.rig.callee("carrier-a")
+    stage.daemon.freeze()
+    try:
+        dialled = await agent(stage, f"*28{ticket}")
+        await dialled.until_heard(TELLS["callback_down"])
+        await dialled.until_heard(NO_HZ)
+        await dialled.until_hung_up()
+    finally:
+        stage.daemon.thaw()
+    assert customer.invites == []
+    await until_ticket(stage, ticket, "open", None)
