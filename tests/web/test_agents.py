@@ -115,6 +115,12 @@ async def test_the_page(idle: Listener, opened: Opened) -> None:
         idle.clock.pass_by(seconds=1)
         await anna.get_by_role("button", name="End the break").click()
         await expect(anna).to_contain_text("Takes calls")
+        await page.set_viewport_size({"width": 390, "height": 900})
+        assert await page.evaluate(TOO_WIDE) == []
+        links = await page.get_by_role("navigation", name="Pages").get_by_role("link").all()
+        boxes = [await link.bounding_box() for link in links]
+        assert len(boxes) > 4
+        assert all(box is not None and box["x"] + box["width"] <= 390 for box in boxes)
 
 
 async def test_the_button_of_a_ticket(idle: Listener, opened: Opened) -> None:
