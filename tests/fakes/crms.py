@@ -160,7 +160,11 @@ class AmoCrm(CrmPeer):
             case "GET", "/api/v4/contacts":
                 return self._search(asked)
             case "GET", "/api/v4/leads/unsorted":
-                unsorted = [{"uid": one["uid"], "metadata": one["metadata"]} for one in self.leads]
+                # limit ≤ 250, page from 1
+                size, page = int(asked.query["limit"]), int(asked.query["page"])
+                holds(asked.query["filter[category][]"] == "sip" and 0 < size <= 250 and page > 0, "a page of sip")
+                shown = self.leads[(page - 1) * size : page * size]
+                unsorted = [{"uid": one["uid"], "metadata": one["metadata"]} for one in shown]
                 return Reply(200, {"_embedded": {"unsorted": unsorted}}) if unsorted else Reply(204)
             case "GET", "/api/v4/contacts/501/notes":
                 notes = [{"id": one["id"], "params": {"uniq": one["uniq"]}} for one in self.calls]
@@ -432,7 +436,9 @@ class Pipedrive(CrmPeer):
                 there = [one for one in self.leads if str(one["person_id"]) == asked.query["person_id"]]
                 return Reply(200, {"success": True, "data": there})
             case "GET", "/v1/callLogs":
-                return Reply(200, {"success": True, "data": self.calls})
+                start, size = int(asked.query["start"]), int(asked.query["limit"])
+                holds(start >= 0 and 0 < size <= 100, "a page of at most 100")
+                return Reply(200, {"success": True, "data": self.calls[start : start + size] or None})
             case "POST", "/v1/callLogs":
                 return self._logged(asked.json())
         holds(False, "an address of the table")

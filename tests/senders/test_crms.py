@@ -380,6 +380,30 @@ async def test_a_process_that_is_killed_before_it_can_say_what_it_did_doubles_no
     raise AssertionError("the talk is longer than this test")
 
 
+@pytest.mark.parametrize("name", ["amocrm", "pipedrive"])
+async def test_behind_an_outage_a_call_is_found_among_hundreds_that_came_later(name: str) -> None:
+    """A retry never doubles a CRM object, however much was logged between the attempts. These two are asked for lists;
+    the others find a call by its id."""
+    (kind,) = (one for one in KINDS if one.name == name)
+    is_known = name == "pipedrive"
+    async with site(kind) as (there, adapter):
+        if is_known:
+            there.knows()
+        there.orders[1] = peer.LOST
+        first = await adapter.deliver(event(), attempt())
+        assert first.state is State.FAILED
+        listed = there.calls if is_known else there.leads
+        # A list may come in any order, so ours stands in the middle.
+        listed[:] = [_of_others(place) for place in range(300)] + listed + [_of_others(place) for place in range(300)]
+        again = await adapter.deliver(event(), attempt(number=2, known=first.known))
+        assert (again.state, len(listed)) == (State.DONE, 601)
+
+
+def _of_others(place: int) -> dict[str, Any]:
+    call_id = f"{place:08d}-0000-4000-8000-000000000000"
+    return {"id": f"log-x{place}", "note": call_id, "uid": f"x{place}", "metadata": {"uniq": call_id}}
+
+
 @ALL
 async def test_a_crm_that_does_not_answer_in_time_is_asked_again(kind: Kind) -> None:
     async with site(kind, seconds=0.3) as (there, adapter):

@@ -14,7 +14,10 @@ from gateway.core.outgoing.told import SECOND_US
 
 SERVICE = "dialmark"
 UNSORTED = "unsorted"
-_PAGE = "50"
+_PAGE = 50
+_UNSORTED_PAGE = 250
+_UNSORTED_PAGES = 20
+"""So far back an unsorted lead that may be there is looked for: behind an outage there are many that came later."""
 
 
 class AmoCrm:
@@ -31,7 +34,7 @@ class AmoCrm:
     def find(self, number: str, fields: Collection[str]) -> talks.Talk[crm.Contact | None]:
         """Their search knows parts of numbers: only who really has this one is taken."""
         answer = yield talks.Request(
-            "GET", "/api/v4/contacts", query={"query": number.lstrip("+"), "order[id]": "asc", "limit": _PAGE}
+            "GET", "/api/v4/contacts", query={"query": number.lstrip("+"), "order[id]": "asc", "limit": str(_PAGE)}
         )
         if answer.status == 204:
             return None
@@ -52,13 +55,9 @@ class AmoCrm:
     def create_lead(self, task: crm.Task, known: dict[str, str]) -> talks.Talk[crm.Contact]:
         """An unsorted SIP lead; it is the call's log too."""
         if task.is_retry:
-            answer = yield talks.Request(
-                "GET", "/api/v4/leads/unsorted", query={"filter[category][]": "sip", "limit": _PAGE}
-            )
-            found = [] if answer.status == 204 else _embedded(talks.expect_object(answer, 200), "unsorted")
-            there = next((one for one in found if one.get("metadata", {}).get("uniq") == task.call.call_id), None)
+            there = yield from self._unsorted(task.call.call_id)
             if there is not None:
-                return crm.Contact(UNSORTED, str(there["uid"]))
+                return crm.Contact(UNSORTED, there)
         answer = yield talks.Request("POST", "/api/v4/leads/unsorted/sip", json=[_unsorted(task)])
         made = _embedded(talks.expect_object(answer, 200, 201), "unsorted")
         if not made:
@@ -87,6 +86,18 @@ class AmoCrm:
         """Calls cannot be changed; the link to our page went with the call."""
         yield from ()
 
+    def _unsorted(self, call_id: str) -> talks.Talk[str | None]:
+        for page in range(1, _UNSORTED_PAGES + 1):
+            query = {"filter[category][]": "sip", "limit": str(_UNSORTED_PAGE), "page": str(page)}
+            answer = yield talks.Request("GET", "/api/v4/leads/unsorted", query=query)
+            found = [] if answer.status == 204 else _embedded(talks.expect_object(answer, 200), "unsorted")
+            there = next((one for one in found if one.get("metadata", {}).get("uniq") == call_id), None)
+            if there is not None:
+                return str(there["uid"])
+            if len(found) < _UNSORTED_PAGE:
+                return None
+        return None
+
     def _logged(self, task: crm.Task, contact: crm.Contact) -> talks.Talk[str | None]:
         answer = yield talks.Request(
             "GET",
@@ -94,7 +105,7 @@ class AmoCrm:
             query={
                 "filter[note_type][]": "call_in" if task.call.is_inbound else "call_out",
                 "order[id]": "desc",
-                "limit": _PAGE,
+                "limit": str(_PAGE),
             },
         )
         notes = [] if answer.status == 204 else _embedded(talks.expect_object(answer, 200), "notes")

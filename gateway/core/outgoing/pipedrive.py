@@ -1,7 +1,7 @@
 """Pipedrive: call logs of persons; unknown callers become a person with a lead.
 
 Rules: integrations.md 4.5. A call log has no id of ours: it stands in its note, and a log that may be there is looked
-for among the latest ones.
+for by it, page by page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ PERSON = "person"
 LEAD = "lead"
 """Key of `known`: the lead that was made for an unknown caller."""
 
-_LATEST = "100"
+_PAGE = 100
+_PAGES = 50
+"""So far back a log that may be there is looked for: behind an outage there are many that came later."""
 
 
 class Pipedrive:
@@ -104,9 +106,14 @@ class Pipedrive:
         yield from ()
 
     def _logged(self, call_id: str) -> talks.Talk[str | None]:
-        answer = yield talks.Request("GET", "/callLogs", query={"limit": _LATEST})
-        logs = talks.expect_object(answer, 200).get("data") or []
-        return next((str(one["id"]) for one in logs if call_id in str(one.get("note"))), None)
+        for page in range(_PAGES):
+            query = {"start": str(page * _PAGE), "limit": str(_PAGE)}
+            answer = yield talks.Request("GET", "/callLogs", query=query)
+            logs = talks.expect_object(answer, 200).get("data") or []
+            found = next((str(one["id"]) for one in logs if call_id in str(one.get("note"))), None)
+            if found is not None or len(logs) < _PAGE:
+                return found
+        return None
 
 
 def _date_time(at_us: int) -> str:
