@@ -15,7 +15,7 @@ import pytest
 from gateway import store
 from gateway.cli import context, host_checks, recording_checks, recording_setup
 from gateway.cli.findings import State
-from gateway.core import prompts
+from gateway.core import callingback, prompts
 from gateway.store import keyring, recordings
 from tests import filesystems
 from tests.cli.conftest import ROUTING, Operator
@@ -236,6 +236,21 @@ def test_another_prompt_that_is_not_ready(site: Site) -> None:
     site.operator.apply(RECORDING.replace('language = "ru"', 'language = "ru"\ntell_agent = true'))
     state, text, _ = site.findings()["prompts"]
     assert (state, text.startswith("agent_told.ru not ready")) == ("warn", True)
+
+
+def test_what_agents_hear_of_codes_is_missed_only_where_it_is_said(site: Site) -> None:
+    """The question for the result of a call-back is asked by a setting; what is needed most is named first."""
+    phone = '[[agent]]\nkey = "kim"\nendpoint = "desk"\n[local]\ncontexts = ["from-phones"]\n'
+    site.operator.apply(RECORDING + phone)
+    state, text, _ = site.findings()["prompts"]
+    assert (state, text.startswith("break_off.")) == ("warn", True)
+    language = text.partition(" ")[0].strip(",").partition(".")[2]
+    for key in callingback.PROMPTS - {callingback.RESULT_PROMPT}:
+        site.prompt(f"{key}-{language}-0123456789abcdef")
+    assert site.findings()["prompts"][0] == "ok"
+    site.operator.config.write_text(f"{site.operator.config.read_text()}[callbacks]\nkeyed_result = true\n")
+    state, text, _ = site.findings()["prompts"]
+    assert (state, text.startswith("callback_result.")) == ("warn", True)
 
 
 def test_prompts_that_asterisk_cannot_reach(tmp_path: Path) -> None:
