@@ -11,9 +11,11 @@ import typer
 from gateway.cli import context, failures, moments, output
 
 if TYPE_CHECKING:
+    from gateway import store
     from gateway.config.settings import Settings
     from gateway.core.outgoing import adapters
     from gateway.core.outgoing.integration import Integration
+    from gateway.senders import service
 
 STANDINGS = (
     output.Column("target", "Target", is_whole=True),
@@ -34,10 +36,14 @@ def try_(
     target: Annotated[str, typer.Argument(help="Like ga4:main, as `dialmark webhooks list` has it.")],
     call: Annotated[str, typer.Argument(help="Id of a call.")],
     ringing: Annotated[bool, typer.Option("--ringing", help="As if it rang now, for CRMs.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Let GA4 check it; nothing is counted.")] = False,
     config: context.Config = context.DEFAULT_CONFIG,
 ) -> None:
     """Show what a service would be told of a call now, or why it would be told nothing. Nothing is sent; a CRM is asked
     who the caller is. Exit code 1 when the service refuses even that."""
+    if check:
+        _print_check(context.run(_checked(context.settings(config), target, call)), target)
+        return
     settled = context.run(_tried(context.settings(config), target, call, ringing))
     for text in (settled.request, settled.note):
         if text:
@@ -89,30 +95,108 @@ async def _standings(chosen: Settings, call_id: str) -> list[dict[str, Any]]:
     ]
 
 
-async def _tried(chosen: Settings, target: str, call_id: str, ringing: bool) -> adapters.Settled:
-    from gateway.core.outgoing import adapters
-    from gateway.daemon import outgoing
-    from gateway.services import callersvisit, posting
-    from gateway.store import calls, joined
+@app.command(short_help="Tell a service what it must know before the first call.")
+def prepare(
+    target: Annotated[str, typer.Argument(help="Like metrica:main.")],
+    config: context.Config = context.DEFAULT_CONFIG,
+) -> None:
+    """Tell a service what it must know once, before the first call: Metrica, that calls will come for the counter. It
+    may be told again. Exit code 1 when the service refuses."""
+    if context.run(_prepared(context.settings(config), target)):
+        print(f"{target} knows that calls will come.")
+    else:
+        print(f"{target} need not be told anything.")
+
+
+async def _prepared(chosen: Settings, target: str) -> bool:
+    from gateway.core.outgoing import talks
 
     async with context.database(chosen) as opened:
-        book = await context.book_in_force(opened, chosen)
-        known = {one.target: one for one in book.receivers.integrations.values()} if book is not None else {}
-        integration = _named(known, target)
-        async with opened.read() as connection:
-            row = await calls.get(connection, call_id)
-            documents = await joined.documents(connection, [row] if row is not None else [])
-        if not documents:
-            raise failures.Failure(f"there is no call '{output.plain(call_id[:40])}'")
-        visitor = await callersvisit.CallersVisit(opened)(call_id)
-        now_us = moments.micros(context.now())
+        made = _adapter(chosen, await _integration(opened, chosen, target))
+    try:
+        return await made.prepare()
+    except talks.Refused as refused:
+        raise failures.Failure(f"{target}: {refused}") from refused
+    finally:
+        await made.close()
+
+
+async def _tried(chosen: Settings, target: str, call_id: str, ringing: bool) -> adapters.Settled:
+    from gateway.core.outgoing import adapters
+    from gateway.services import posting
+
+    async with context.database(chosen) as opened:
+        integration = await _integration(opened, chosen, target)
         kind = adapters.RINGING if ringing else "call.completed"
-        event = adapters.Handed(call_id, kind, now_us, documents[0], call_id)
-        made = outgoing.adapter(replace(integration, dry_run=True), outgoing.workshop(chosen))
+        event, attempt = await _event(opened, call_id, kind)
+        made = _made(chosen, replace(integration, dry_run=True))
         try:
-            return await made.deliver(event, adapters.Attempt(now_us, visitor=visitor, dry_run=True))
+            return await made.deliver(event, attempt)
         finally:
             await posting.close(made)
+
+
+async def _checked(chosen: Settings, target: str, call_id: str) -> list[str] | None:
+    from gateway.core.outgoing import talks
+
+    async with context.database(chosen) as opened:
+        made = _adapter(chosen, await _integration(opened, chosen, target))
+        event, attempt = await _event(opened, call_id, "call.completed")
+        try:
+            return await made.check(event, attempt)
+        except talks.Refused as refused:
+            raise failures.Failure(f"{target}: {refused}") from refused
+        finally:
+            await made.close()
+
+
+def _print_check(found: list[str] | None, target: str) -> None:
+    if found is None:
+        raise failures.Misuse(f"{target} has no check of its own: leave --check out")
+    for line in found:
+        print(output.plain(line))
+    if found:
+        raise typer.Exit(1)
+    print(f"{target} has nothing against it.")
+
+
+async def _event(opened: store.Database, call_id: str, kind: str) -> tuple[adapters.Handed, adapters.Attempt]:
+    """The call as an event of now, with what was said about it, and an attempt that sends nothing."""
+    from gateway.core.outgoing import adapters
+    from gateway.services import callersvisit
+    from gateway.store import calls, joined
+
+    async with opened.read() as connection:
+        row = await calls.get(connection, call_id)
+        documents = await joined.documents(connection, [row] if row is not None else [])
+    if not documents:
+        raise failures.Failure(f"there is no call '{output.plain(call_id[:40])}'")
+    visitor = await callersvisit.CallersVisit(opened)(call_id)
+    now_us = moments.micros(context.now())
+    event = adapters.Handed(call_id, kind, now_us, documents[0], call_id)
+    return event, adapters.Attempt(now_us, visitor=visitor, dry_run=True)
+
+
+def _made(chosen: Settings, integration: Integration) -> adapters.Adapter:
+    from gateway.daemon import outgoing
+
+    return outgoing.adapter(integration, outgoing.workshop(chosen))
+
+
+def _adapter(chosen: Settings, integration: Integration) -> service.ServiceAdapter:
+    """What speaks to the service. Raises Failure when a secret is not there."""
+    from gateway.senders import service
+
+    made = _made(chosen, integration)
+    if not isinstance(made, service.ServiceAdapter):
+        raise failures.Failure(f"{integration.target}: a secret cannot be read, see `dialmark integrations try`")
+    return made
+
+
+async def _integration(opened: store.Database, chosen: Settings, target: str) -> Integration:
+    book = await context.book_in_force(opened, chosen)
+    known = {one.target: one for one in book.receivers.integrations.values()} if book is not None else {}
+    return _named(known, target)
 
 
 def _named(known: dict[str, Integration], target: str) -> Integration:

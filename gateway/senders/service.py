@@ -190,6 +190,19 @@ class ServiceAdapter:
         ended = [replace(one, request=seen.request, response=seen.response, status=seen.status) for one in settled]
         return [adapters.with_status(one, *pair) for one, pair in zip(ended, events, strict=True)]
 
+    async def prepare(self) -> bool:
+        """Tells the service what it must know before the first call. False: it need not be told. Raises `Refused`."""
+        if not isinstance(self._service, adapters.Prepared):
+            return False
+        await self._http.drive(self._service.switch_on())
+        return True
+
+    async def check(self, event: Handed, attempt: Attempt) -> list[str] | None:
+        """What the service has against the event, which is not counted; None: it checks nothing. Raises `Refused`."""
+        if not isinstance(self._service, adapters.Checking):
+            return None
+        return await self._http.drive(self._service.check(event, self._allowed(attempt)))
+
     async def close(self) -> None:
         """Ends its connections."""
         await self._http.close()

@@ -58,6 +58,27 @@ def test_a_crm_that_cannot_be_asked_is_a_problem(operator: Operator, call_id: st
     assert "not reached" in operator("integrations", "try", "pipedrive:sales", call_id, "--ringing", code=1).out
 
 
+def test_a_service_that_has_no_check_says_so(operator: Operator, call_id: str) -> None:
+    said = operator("integrations", "try", "ga4:main", call_id, "--check", code=1)
+    assert said.lines == ["no client_id: no visitor, or no consent"]
+    assert "no check of its own" in operator("integrations", "try", "pipedrive:sales", call_id, "--check", code=2).err
+
+
+def test_what_a_service_must_know_first(operator: Operator, call_id: str) -> None:
+    assert operator("integrations", "prepare", "ga4:main").lines == ["ga4:main need not be told anything."]
+    metrica = f"""
+[[integration]]
+key = "m"
+kind = "metrica"
+counter_id = "98765"
+token = "file:{operator.folder}/token"
+address = "http://127.0.0.1:9"
+allow = ["127.0.0.0/8"]
+"""
+    operator.apply(routing(operator.folder, metrica))
+    assert "metrica:m: not reached" in operator("integrations", "prepare", "metrica:m", code=1).err
+
+
 def test_who_was_told_of_a_call(operator: Operator, call_id: str) -> None:
     """Each row's status is kept per call and target, and to be seen."""
 

@@ -24,6 +24,8 @@ class Ga4(Peer):
     def __init__(self) -> None:
         super().__init__()
         self.counted: list[dict[str, Any]] = []
+        self.messages: list[dict[str, str]] = []
+        """What its own check says."""
 
     @property
     def names(self) -> list[str]:
@@ -42,7 +44,7 @@ class Ga4(Peer):
         self._check(asked.json(), is_debug=asked.path.startswith("/debug"))
         if asked.path.startswith("/debug"):
             # → {"validationMessages":[{fieldPath,description,validationCode}]}
-            return Reply(200, {"validationMessages": []})
+            return Reply(200, {"validationMessages": self.messages})
         self.counted.append(asked.json())
         # answers 204 for anything
         return Reply(204)
@@ -113,6 +115,7 @@ class Metrica(Peer):
         super().__init__()
         self.uploads: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, str]] = []
+        self.is_on = False
         self.statuses = ["UPLOADED", "EXPORTED", "MATCHED", "PROCESSED"]
 
     def answer(self, asked: Asked) -> Reply:
@@ -123,6 +126,11 @@ class Metrica(Peer):
         match asked.method, asked.path.removeprefix(base).split("/")[1:]:
             case "POST", ["upload_calls"]:
                 return self._uploaded(asked)
+            case "POST", ["calls_extended_threshold"]:
+                # switch on once POST …/offline_conversions/calls_extended_threshold
+                holds(asked.body == b"" and not asked.query, "nothing but the address")
+                self.is_on = True
+                return Reply(200, {"success": True})
             case "GET", ["calls_uploadings"]:
                 return Reply(200, {"uploadings": list(self.uploads.values())})
             case "GET", ["calls_uploading", uploading] if uploading in self.uploads:

@@ -104,15 +104,16 @@ async def test_a_ga4_that_is_not_there_is_sent_to_again() -> None:
 
 
 async def test_ga4s_own_check_of_an_event() -> None:
-    """POST /debug/mp/collect → {"validationMessages":[…]}"""
+    """POST /debug/mp/collect → {"validationMessages":[{fieldPath,description,validationCode}]}"""
     there = analytics.Ga4()
-    await there.start()
-    one = ga4.Ga4(ga4.Account("G-ABC123DEF4", "s3cret"), there.url)
-    http = service.Http(handing.LOOPBACK, base_url=there.url)
-    assert await http.drive(one.check(event(), attempt())) == []
-    assert (there.wrong, there.counted) == ([], [])
-    await http.close()
-    await there.stop()
+    async with site(there, ga4_at) as adapter:
+        assert await adapter.check(event(), attempt()) == []
+        there.messages = [{"fieldPath": "events", "description": "Too long", "validationCode": "VALUE_OUT_OF_BOUNDS"}]
+        assert await adapter.check(event(), attempt()) == ["events: Too long (VALUE_OUT_OF_BOUNDS)"]
+        assert await adapter.check(event(), attempt(visitor=None)) == ["no client_id: no visitor, or no consent"]
+        assert (len(there.asked), there.counted) == (2, [])
+    async with site(analytics.Meta(), meta_at) as adapter:
+        assert await adapter.check(event(), attempt()) is None
 
 
 # -- Google Ads and Meta: may be sent again ---------------------------------------------------------------------------
@@ -250,13 +251,14 @@ async def test_two_kinds_of_ids_are_two_files_and_one_ones_trouble_is_not_the_ot
 
 
 async def test_metrica_is_told_once_that_calls_will_come() -> None:
+    """switch on once POST …/offline_conversions/calls_extended_threshold"""
     there = analytics.Metrica()
-    await there.start()
-    asked = next(metrica_at(there.url).switch_on())
-    # switch on once POST …/offline_conversions/calls_extended_threshold
-    path = "/management/v1/counter/98765/offline_conversions/calls_extended_threshold"
-    assert (asked.method, asked.path) == ("POST", path)
-    await there.stop()
+    async with site(there, metrica_at) as adapter:
+        assert await adapter.prepare()
+        assert await adapter.prepare()
+        assert (there.is_on, len(there.asked)) == (True, 2)
+    async with site(analytics.Meta(), meta_at) as adapter:
+        assert not await adapter.prepare()
 
 
 # -- all --------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gateway.core.outgoing import talks
 
@@ -135,6 +135,24 @@ class Service(Protocol):
 
     def tell(self, event: Handed, attempt: Attempt) -> talks.Talk[Settled]:
         """Hands over one event. May raise `talks.Refused`."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A service that must be told something once, before the first call."""
+
+    def switch_on(self) -> talks.Talk[None]:
+        """Tells it. Doing so again changes nothing. May raise `talks.Refused`."""
+        ...
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """A service that checks what it would be sent, and counts nothing."""
+
+    def check(self, event: Handed, attempt: Attempt) -> talks.Talk[list[str]]:
+        """What it has against the event. May raise `talks.Refused`."""
         ...
 
 

@@ -78,9 +78,12 @@ class Ga4:
         return done(known=worth.sent(event.event_id, with_lead=LEAD in due))
 
     def check(self, event: Handed, attempt: Attempt) -> talks.Talk[list[str]]:
-        """What GA4's validation has against the event; nothing is counted. Empty: nothing."""
+        """What GA4's validation has against the event, or why it would not be sent; nothing is counted."""
         call = told.call(event.data)
-        body = payload(call, _known(attempt), self._account, attempt.now_us) | {"validation_behavior": VALIDATION}
+        due = _due(call, attempt, self._account)
+        if isinstance(due, str):
+            return [due]
+        body = payload(call, _known(attempt), self._account, attempt.now_us, due) | {"validation_behavior": VALIDATION}
         answer = yield self._request("/debug/mp/collect", body)
         found = talks.expect_object(answer, 200).get("validationMessages", [])
         return [f"{one.get('fieldPath')}: {one.get('description')} ({one.get('validationCode')})" for one in found]
