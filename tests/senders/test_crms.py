@@ -416,6 +416,25 @@ async def test_a_crm_that_does_not_answer_in_time_is_asked_again(kind: Kind) -> 
         assert (settled[-1].state, len(there.calls)) == (State.DONE, 1)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        peer.Reply(503, {"error": "QUERY_LIMIT_EXCEEDED"}, {"Retry-After": "2"}),
+        peer.Reply(200, {"error": "OPERATION_TIME_LIMIT"}, {"Retry-After": "2"}),
+    ],
+    ids=["503", "200"],
+)
+async def test_bitrix24s_leaky_bucket_is_waited_for(reply: peer.Reply) -> None:
+    """leaky bucket, 2 req/s drain and 50 burst → 503 QUERY_LIMIT_EXCEEDED"""
+    async with site(KINDS[0]) as (there, adapter):
+        there.knows()
+        there.orders[1] = peer.Fail(reply)
+        settled = await until_settled(adapter, event())
+        assert [one.state for one in settled] == [State.FAILED, State.DONE]
+        assert settled[0].again_us == handing.NOW_US + 2 * handing.SECOND
+        assert len(there.calls) == 1
+
+
 @ALL
 async def test_a_token_that_does_not_count_needs_a_person(kind: Kind) -> None:
     async with site(kind, token="taken-back") as (there, adapter):

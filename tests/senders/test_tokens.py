@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -13,10 +14,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from gateway.core.outgoing import bitrix24, crm, hubspot, oauth, talks
+from gateway.core.outgoing import bitrix24, crm, google_ads, hubspot, oauth, talks
 from gateway.core.outgoing.adapters import State
 from gateway.senders import service, tokens
-from tests.fakes import crms, handing, peer
+from tests.fakes import analytics, crms, handing, peer
 from tests.fakes.handing import NOW_US, SECOND, attempt, event
 from tests.fakes.peer import Asked, Reply
 
@@ -171,6 +172,56 @@ async def test_an_expired_token_is_replaced_within_the_attempt(
     assert "token-" not in settled.request
     await http.close()
     await crm_peer.stop()
+
+
+def google_ads_at(url: str) -> google_ads.GoogleAds:
+    return google_ads.GoogleAds(google_ads.Account("1112223333", "444", "dev-token", "9998887777"), url)
+
+
+@contextlib.asynccontextmanager
+async def google(
+    there: TokenService, tmp_path: Path, clock: Clock
+) -> AsyncIterator[tuple[analytics.GoogleAds, service.ServiceAdapter]]:
+    """Google Ads behind the token service of `there`."""
+    ads = analytics.GoogleAds()
+    await ads.start()
+    one = google_ads_at(ads.url)
+    http = service.Http(handing.LOOPBACK, base_url=one.base_url, style=one.token_style, per_second=100_000.0)
+    http.tokens = made(there, tmp_path, clock)
+    yield ads, service.ServiceAdapter("google_ads:test", one, http)
+    await http.close()
+    await ads.stop()
+
+
+async def test_a_token_of_google_that_ran_out_is_fetched_anew(there: TokenService, tmp_path: Path) -> None:
+    """OAuth refresh: by the clock, and when Google says so before that."""
+    clock = Clock()
+    async with google(there, tmp_path, clock) as (ads, adapter):
+        assert (await adapter.deliver(event(), attempt())).state is State.DONE
+        clock.now_us += HOUR
+        ads.token = "token-2"
+        other = event(event_id="e2", call_id="another")
+        assert (await adapter.deliver(other, attempt())).state is State.DONE
+        ads.token = "token-3"  # voided before its time: 401, a fresh one, and the same again
+        third = event(event_id="e3", call_id="a third")
+        assert (await adapter.deliver(third, attempt())).state is State.DONE
+        assert (there.given, len(ads.orders_seen), ads.wrong) == (3, 3, [])
+
+
+async def test_a_grant_of_google_that_was_revoked_waits_for_a_person_and_goes_on(
+    there: TokenService, tmp_path: Path
+) -> None:
+    """invalid_grant: deliveries wait, somebody is told; with a new grant they go."""
+    clock = Clock()
+    async with google(there, tmp_path, clock) as (ads, adapter):
+        there.refresh = "revoked"
+        settled = await adapter.deliver(event(), attempt())
+        assert (settled.state, settled.needs_attention, ads.asked) == (State.FAILED, True, [])
+        assert settled.note == "the token service answered 400: the token does not count"
+        assert "refresh-0" not in settled.request + settled.response
+        assert "secret" not in settled.request + settled.response
+        there.refresh = "refresh-0"
+        assert (await adapter.deliver(event(), attempt(number=2))).state is State.DONE
 
 
 async def test_a_token_in_a_file_may_be_changed_while_we_run() -> None:

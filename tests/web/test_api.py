@@ -257,6 +257,7 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
         "/api/v1/calls/{call_id}", "/api/v1/calls/{call_id}/hang-up", "/api/v1/live", "/api/v1/routing",
             "/api/v1/recordings", "/api/v1/recordings/{recording_id}", "/api/v1/recordings/{recording_id}/audio",
             "/api/v1/recordings/{recording_id}/peaks", "/api/v1/calls/{call_id}/recording",
+            "/api/v1/calls/{call_id}/deliveries", "/api/v1/calls/{call_id}/attributes",
             "/api/v1/calls/{call_id}/receipts", "/api/v1/pools", "/api/v1/visitors", "/api/v1/visitors/{visitor_id}",
             "/api/v1/visitors/{visitor_id}/erase",
             "/api/v1/tickets", "/api/v1/tickets/{number}", "/api/v1/tickets/{number}/assign",

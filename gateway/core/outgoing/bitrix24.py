@@ -3,7 +3,7 @@
 Rules: integrations.md 4.5. The methods work only for an application (OAuth), not for an inbound webhook. Registering
 the same `EXTERNAL_CALL_ID` within 30 minutes returns the call of before; behind that `known` has it. A call there has
 no text of ours, so channel, campaign and agent (R41) stand in a comment on the caller's timeline
-(https://dev.1c-bitrix.ru/rest_help/crm/timeline/comment/), looked for by the call id before it is written again.
+(`crm.timeline.comment` of their REST reference), looked for by the call id before it is written again.
 """
 
 from __future__ import annotations
