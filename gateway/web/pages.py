@@ -18,7 +18,7 @@ from gateway import store
 from gateway.core import calls as core_calls
 from gateway.core.touches import Model
 from gateway.services import crediting
-from gateway.store import calls, joined, profiles, targets
+from gateway.store import calls, joined, profiles, targets, tickets
 from gateway.web import (
     api,
     attributionviews,
@@ -229,17 +229,19 @@ async def _one(request: web.Request) -> views.CallView:
 
 
 async def _outside(request: web.Request) -> dict[str, Any]:
-    """Who was told of the call, and what the CRM said of the caller, as far as it may be seen."""
+    """Who was told of the call, its ticket, and what the CRM said of the caller, as far as it may be seen."""
     here = request.app[parts.PARTS]
     row = await lookup.find_call(request)
     async with here.database.read() as connection:
         standings = await targets.standings(connection, row.call_id)
         callers = told.other_side(row) if request[routes.PRINCIPAL].may(auth.Scope.VISITORS_READ) else ()
         attributes = await profiles.of_callers(connection, callers)
+        ticket, _ = (await tickets.parts(connection, [row.call_id])).get(row.call_id, (None, ""))
     return {
         # Our own file is nobody outside.
         "standings": [views.standing_view(one, here.zone, here.clock()) for one in standings if ":" in one.target],
         "attributes": attributes,
+        "ticket": ticket if request[routes.PRINCIPAL].may(auth.Scope.TICKETS_READ) else None,
     }
 
 

@@ -224,6 +224,30 @@ async def test_a_button_of_another_site_does_nothing(listener: Listener, http: a
     assert ticket is not None and ticket.result is tickets.Result.DONE
 
 
+@pytest.mark.parametrize(("scopes", "is_seen"), [(("calls:read", "tickets:read"), True), (("calls:read",), False)])
+async def test_a_record_names_its_ticket(
+    listener: Listener, http: aiohttp.ClientSession, scopes: tuple[str, ...], is_seen: bool
+) -> None:
+    """R18: from the missed call to whom has to be called back, for who may see that."""
+    missed = material.record(outcome="no_answer", missed=True)
+    await listener.store_calls([missed])
+    made = await open_ticket(listener, 1, call_id=missed["call_id"])
+    async with listener.database.begin() as tx:
+        await stored.note_part(tx, missed["call_id"], made.number, "miss", made.opened_us)
+    token = await listener.token(*scopes)
+    async with http.post(
+        f"{listener.url}/login",
+        data={"token": token},
+        headers={"Sec-Fetch-Site": "same-origin"},
+        allow_redirects=False,
+    ) as answer:
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+    for address in (f"/calls/{missed['call_id']}", f"/fragments/calls/{missed['call_id']}"):
+        async with http.get(listener.url + address, headers={"Cookie": cookie}) as answer:
+            assert answer.status == 200
+            assert (f'href="/tickets/{made.number}"' in await answer.text()) is is_seen
+
+
 async def test_who_may_only_read_sees_no_buttons(listener: Listener, opened: Opened) -> None:
     await open_ticket(listener, 1)
     async with opened(listener) as watched:
