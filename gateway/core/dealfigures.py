@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import pairwise, repeat
 from statistics import median
 
 from gateway.core import deals
@@ -152,24 +152,26 @@ def currency_of(lines: Iterable[Line], spent: Iterable[str], wanted: str | None)
     return next(iter(found), None)
 
 
-def figures(lines: Iterable[Line], spend_e4: Mapping[str, int], currency: str | None) -> dict[str, Figures]:
-    """By group; a group that only cost money is there too."""
-    found: dict[str, Figures] = {}
-    for line in lines:
-        one = found.setdefault(line.group, Figures())
+def figures(
+    lines: Iterable[Line], spend_e4: Mapping[str, int], currency: str | None, groups: Iterable[str] | None = None
+) -> dict[str, Figures]:
+    """By group; a group that only cost money is there too. `groups`: those of the lines, one for each, instead of
+    their own."""
+    found: dict[str, Figures] = defaultdict(Figures)
+    for line, group in ((line, line.group) for line in lines) if groups is None else zip(lines, groups, strict=False):
+        one = found[group]
         if line.spam:
             one.spam += 1
-            continue
-        _count(one, line, currency)
+        else:
+            _count(one, line, currency)
     for group, amount_e4 in spend_e4.items():
-        found.setdefault(group, Figures()).spend_e4 += amount_e4
-    return found
+        found[group].spend_e4 += amount_e4
+    return dict(found)
 
 
 def total(lines: Iterable[Line], spend_e4: Mapping[str, int], currency: str | None) -> Figures:
     """Of all groups together: a caller of two groups is one caller."""
-    whole = (replace(line, group=TOTAL) for line in lines)
-    return figures(whole, {TOTAL: sum(spend_e4.values())}, currency)[TOTAL]
+    return figures(lines, {TOTAL: sum(spend_e4.values())}, currency, repeat(TOTAL))[TOTAL]
 
 
 def followed(contacts: Iterable[tuple[str, str, int]]) -> set[tuple[str, str, int]]:

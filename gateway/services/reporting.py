@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -74,54 +74,67 @@ class Material:
     last_day: int
     current: book.Book | None
     calls: Sequence[dealreports.Counted]
-    followed: frozenset[tuple[str, str, int]]
+    lines: Sequence[dealfigures.Line]
+    """The same calls as they count, one for each."""
     spent: Sequence[costs.Spend]
     marks: tuple[restated.Mark, ...]
 
     def report(self, by: By, currency: str | None = None) -> Report:
-        """The rows. `currency` None: the only one there is. Raises dealfigures.MixedCurrencies."""
-        groups: dict[str, Group] = {}
-        lines = [self._line(one, self._known(groups, self._group_of(one, by))) for one in self.calls]
+        """The rows. `currency` None: the only one there is. Of many calls this takes seconds, for which no loop should
+        be held up. Raises dealfigures.MixedCurrencies."""
+        grouping = _Grouping(by, self.current)
         spent = self.spent if by is not By.AGENT else ()
-        code = dealfigures.currency_of(lines, (one.currency for one in spent), currency)
+        code = dealfigures.currency_of(self.lines, (one.currency for one in spent), currency)
         sums: dict[str, int] = defaultdict(int)
         for one in spent:
             if one.currency == code:
-                group = _group(by, self.current, one.day, one.source, one.campaign or None)
-                sums[self._known(groups, group)] += one.amount_e4
-        found = dealfigures.figures(lines, sums, code)
+                sums[grouping.key(one.day, one.source, one.campaign or None, None)] += one.amount_e4
+        keys = [grouping.key(one.day_local, one.source, one.campaign, one.agent) for one in self.calls]
+        found = dealfigures.figures(self.lines, sums, code, keys)
         late = {deals.day_text(one.day_local) for one in self.marks}
         rows = [
-            _row(groups[key], figures, code, key in late if by is By.DAY else bool(late))
+            _row(grouping.groups[key], figures, code, key in late if by is By.DAY else bool(late))
             for key, figures in sorted(found.items(), key=_order(by))
         ]
-        total = _row(Group(ALL), dealfigures.total(lines, sums, code), code, bool(late))
+        total = _row(Group(ALL), dealfigures.total(self.lines, sums, code), code, bool(late))
         return Report(by, code, tuple(rows), total, self.marks)
 
-    def _group_of(self, one: dealreports.Counted, by: By) -> Group:
-        return _group(by, self.current, one.day_local, one.source, one.campaign, one.agent)
 
-    @staticmethod
-    def _known(groups: dict[str, Group], group: Group) -> str:
-        groups.setdefault(group.key, group)
-        return group.key
+class _Grouping:
+    """Which group a call or an amount belongs to; there are far fewer groups than calls."""
 
-    def _line(self, one: dealreports.Counted, group: str) -> dealfigures.Line:
-        is_known = one.caller is not None and one.route is not None
-        return dealfigures.Line(
-            group=group,
-            caller=one.caller,
-            answered=one.answered,
-            spam=one.spam,
-            qualified=one.qualified,
-            goal_reached=one.goal_reached,
-            deal_state=one.deal_state,
-            value_e4=one.value_e4,
-            currency=one.currency,
-            days_to_close=_between(one.day_local, one.closed_on) if one.closed_on is not None else None,
-            is_followed=(one.caller, one.route, one.started_us) in self.followed if is_known else None,
-            solved=one.solved,
-        )
+    def __init__(self, by: By, current: book.Book | None) -> None:
+        self._by = by
+        self._current = current
+        self._keys: dict[tuple[object, ...], str] = {}
+        self.groups: dict[str, Group] = {}
+
+    def key(self, day: int, source: str | None, campaign: str | None, agent: str | None) -> str:
+        seen = (day, source, campaign, agent)
+        found = self._keys.get(seen)
+        if found is None:
+            group = _group(self._by, self._current, day, source, campaign, agent)
+            found = self._keys[seen] = group.key
+            self.groups.setdefault(group.key, group)
+        return found
+
+
+def _line(one: dealreports.Counted, followed: Collection[tuple[str, str, int]]) -> dealfigures.Line:
+    is_known = one.caller is not None and one.route is not None
+    return dealfigures.Line(
+        group="",
+        caller=one.caller,
+        answered=one.answered,
+        spam=one.spam,
+        qualified=one.qualified,
+        goal_reached=one.goal_reached,
+        deal_state=one.deal_state,
+        value_e4=one.value_e4,
+        currency=one.currency,
+        days_to_close=_between(one.day_local, one.closed_on) if one.closed_on is not None else None,
+        is_followed=(one.caller, one.route, one.started_us) in followed if is_known else None,
+        solved=one.solved,
+    )
 
 
 async def read(connection: store.Connection, current: book.Book | None, first_day: int, last_day: int) -> Material:
@@ -131,9 +144,17 @@ async def read(connection: store.Connection, current: book.Book | None, first_da
     contacts = await dealreports.contacts(connection, first_day, int(reach.strftime("%Y%m%d")))
     spent = await stored_costs.spend(connection, first_day, last_day)
     marks = await restated.marks(connection, first_day, last_day)
-    followed = frozenset(await asyncio.to_thread(dealfigures.followed, contacts))
     kept = tuple(one for one in marks if one.kind != restated.WAGES)
-    return Material(first_day, last_day, current, counted, followed, spent, kept)
+    # A year of calls takes seconds, for which nobody else shall wait.
+    lines = await asyncio.to_thread(_lines, counted, contacts)
+    return Material(first_day, last_day, current, counted, lines, spent, kept)
+
+
+def _lines(
+    counted: Sequence[dealreports.Counted], contacts: Sequence[tuple[str, str, int]]
+) -> Sequence[dealfigures.Line]:
+    followed = dealfigures.followed(contacts)
+    return [_line(one, followed) for one in counted]
 
 
 async def agents(connection: store.Connection, first_day: int, last_day: int) -> Agents:

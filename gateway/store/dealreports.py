@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, cast, func, not_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, case, cast, func, not_, null, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from gateway import store
@@ -55,12 +56,13 @@ async def inbound(
 ) -> list[Counted]:
     """Closed inbound calls of these days, both included, without banned callers and test calls. Raises
     TooManyCalls."""
-    query = _select(connection).where(*_IN_DAY, not_(_is_test()))
+    query = _select(connection).where(*_IN_DAY, not_(_is_test(connection)))
     if site is not None:
         query = query.where(_CALLS.c.site == site)
     found: list[Counted] = []
     async for piece in _pieces(connection, query, first_day, last_day, max_calls):
-        found += [Counted(*_values(row)) for row in piece]
+        # Beside the loop: a busy day is a tenth of a second.
+        found += await asyncio.to_thread(_counted, piece)
     return found
 
 
@@ -116,9 +118,16 @@ _IN_DAY = (
 )
 
 
-def _is_test() -> ColumnElement[bool]:
+def _is_test(connection: store.Connection) -> ColumnElement[bool]:
     """Tagged `test`, by a rule or afterwards. Both are written without blanks between their parts."""
-    return or_(_CALLS.c.record.contains(_TEST_RULE), func.coalesce(_RESULTS.c.tags, "").contains('"test"'))
+    by_rule = _holds(connection, _CALLS.c.record, _TEST_RULE)
+    return or_(by_rule, _holds(connection, func.coalesce(_RESULTS.c.tags, ""), '"test"'))
+
+
+def _holds(connection: store.Connection, column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+    """LIKE takes ten times as long on SQLite."""
+    find = func.instr if connection.dialect.name == "sqlite" else func.strpos
+    return find(column, text) > 0
 
 
 def _select(connection: store.Connection) -> Select[*tuple[Any, ...]]:
@@ -136,11 +145,17 @@ _SAID = (("scoring", "qualified"), ("scoring", "spam"), ("rating", "goal_reached
 
 
 def _part(connection: store.Connection, *path: str) -> ColumnElement[Any]:
-    """`true`, `false`, 1, 0 or NULL of the record."""
+    """`true`, `false`, 1, 0 or NULL of the record. Most records say nothing of it, and parsing them is what a report's
+    time goes into."""
     if connection.dialect.name == "sqlite":
-        return func.json_extract(_CALLS.c.record, f"$.{'.'.join(path)}")
-    found: ColumnElement[Any] = cast(_CALLS.c.record, JSONB)[path].astext
-    return found
+        found: ColumnElement[Any] = func.json_extract(_CALLS.c.record, f"$.{'.'.join(path)}")
+    else:
+        found = cast(_CALLS.c.record, JSONB)[path].astext
+    return case((_holds(connection, _CALLS.c.record, f'"{path[0]}":{{'), found), else_=null())
+
+
+def _counted(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Counted]:
+    return [Counted(*_values(row)) for row in rows]
 
 
 def _values(row: Row[*tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -101,7 +102,7 @@ class PageQuery(reports.SpanQuery):
 async def show_reports(request: web.Request, query: PageQuery) -> web.StreamResponse:
     here = request.app[parts.PARTS]
     span, error = chosen_span(query, here)
-    material = (await reports.read(request, span)).material
+    material = await reports.read(request, span)
     given = _given(query, span)
     context: dict[str, Any] = {
         **rendering.frame(request),
@@ -114,7 +115,7 @@ async def show_reports(request: web.Request, query: PageQuery) -> web.StreamResp
         "report": None,
     }
     try:
-        context |= _figures(material, query, span, here, given)
+        context |= await asyncio.to_thread(_figures, material, query, span, here, given)
         context["agents"] = await _agents(request, span)
     except dealfigures.MixedCurrencies as mixed:
         context["currencies"] = [Choice(code, _address(given, currency=code), False) for code in mixed.found]

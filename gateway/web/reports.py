@@ -180,7 +180,7 @@ class Span:
 )
 async def report_sources(request: web.Request, query: SourcesQuery) -> web.StreamResponse:
     here, span = request.app[parts.PARTS], span_of(query, request.app[parts.PARTS])
-    report = (await read(request, span)).report(query.by, currency_of(query.currency))
+    report = await reckoned(await read(request, span), query.by, currency_of(query.currency))
     rows = ordered(report.rows, query.sort)
     shown = rows[query.after : query.after + query.limit]
     if query.form is Form.CSV:
@@ -216,29 +216,22 @@ async def report_agents(request: web.Request, query: FormQuery) -> web.StreamRes
     return routes.json_response({**_head(span, here), "rows": report.rows, "total": report.total, "restated": late})
 
 
-async def read(request: web.Request, span: Span) -> Reports:
+async def read(request: web.Request, span: Span) -> reporting.Material:
     """All calls of the days. Raises Problem `invalid-query` when they are too many."""
     here = request.app[parts.PARTS]
     async with request.app[LOCK], here.database.read() as connection:
         try:
-            material = await reporting.read(connection, here.current_book(), *span.days)
+            return await reporting.read(connection, here.current_book(), *span.days)
         except dealreports.TooManyCalls:
             raise _wrong("to", f"there are more than {dealreports.MAX_CALLS:,} calls: ask for fewer days") from None
-    return Reports(material)
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """What was read, and the reports of it."""
-
-    material: reporting.Material
-
-    def report(self, by: reporting.By, currency: str | None) -> reporting.Report:
-        """Raises Problem `invalid-query` where there are several currencies to choose from."""
-        try:
-            return self.material.report(by, currency)
-        except dealfigures.MixedCurrencies as error:
-            raise _wrong("currency", f"there is money in {error}: choose one") from None
+async def reckoned(material: reporting.Material, by: reporting.By, currency: str | None) -> reporting.Report:
+    """Beside the loop. Raises Problem `invalid-query` where there are several currencies to choose from."""
+    try:
+        return await asyncio.to_thread(material.report, by, currency)
+    except dealfigures.MixedCurrencies as error:
+        raise _wrong("currency", f"there is money in {error}: choose one") from None
 
 
 def span_of(query: SpanQuery, here: parts.AdminParts) -> Span:

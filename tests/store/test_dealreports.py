@@ -14,7 +14,8 @@ from tests.store import examples
 
 
 def row(number: int, record: dict[str, Any], **changes: Any) -> calls.CallRow:
-    return examples.call(number, record=json.dumps({"call_id": examples.call_id(number), **record}), **changes)
+    document = {"call_id": examples.call_id(number), **record}
+    return examples.call(number, record=json.dumps(document, separators=(",", ":")), **changes)
 
 
 @pytest.mark.parametrize("said", [None, True, False])
