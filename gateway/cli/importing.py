@@ -44,19 +44,22 @@ def read(path: Path, columns: Collection[str], encoding: str | None, current: bo
     return sheet
 
 
-def refuse(path: Path, problems: Sequence[tuple[int, str, str]]) -> NoReturn:
-    """Prints problems by line, field and message. Raises Failure."""
+def refuse(path: Path, problems: Sequence[tuple[int, str, str]], taken: int = 0) -> NoReturn:
+    """Prints problems by line, field and message. `taken` rows were imported before them. Raises Failure."""
     for line, field, message in problems[:SHOWN]:
         output.note(output.plain(f"{path.name}:{line}: {f'{field}: ' if field else ''}{message}"))
     if len(problems) > SHOWN:
         output.note(f"… and {len(problems) - SHOWN} more")
     many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    raise failures.Failure(f"{path.name}: {many}, nothing was imported")
+    left = (
+        f"{taken} rows were imported before: mend these and import the file again" if taken else "nothing was imported"
+    )
+    raise failures.Failure(f"{path.name}: {many}, {left}")
 
 
 def refused(path: Path, error: dealing.Refused) -> NoReturn:
     """The same of what the store or the rules refused."""
-    refuse(path, [(one.place, one.field, one.message) for one in error.problems])
+    refuse(path, [(one.place, one.field, one.message) for one in error.problems], error.taken)
 
 
 def counting(shown: progress.Progress, total: int) -> Callable[[int], None]:

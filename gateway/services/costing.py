@@ -1,10 +1,12 @@
 """Taking in what calls cost (R8, R70, R105): all rows of a request or a file, or none of them.
 
-A row that says what is known already changes nothing. What changes a day that is over marks it as restated.
+A file is judged whole before anything is written, then goes in pieces (`services/dealing`). A row that says what is
+known already changes nothing. What changes a day that is over marks it as restated.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -48,26 +50,61 @@ async def take(
     `dealing.Refused`, StoreUnavailable."""
     zone = ZoneInfo(current.default_site.time_zone if current is not None else "UTC")
     today = dealing.day_of(now_us, zone)
-    rows = _read(kind, asked, costs.Known.of(current), is_sheet, told)
-    _refuse_far_days(rows, today)
-    async with database.begin() as tx:
-        await stored_costs.lock(tx)
-        known = await stored_costs.existing(tx, [row for _, row in rows])
+    read = await _read(kind, asked, costs.Known.of(current), is_sheet, told)
+    _refuse_far_days(read, today)
+    # In the order of their days, so that a piece looks at few of them.
+    rows = sorted((row for _, row in read), key=lambda row: row.key)
+    done = Done(0, 0)
+    for start in range(0, len(rows), dealing.PIECE):
+        if start and not dry_run:
+            await dealing.pause(database)
+        taking = _Taking(database, kind, rows[start : start + dealing.PIECE], by, now_us, today)
+        changed, unchanged = await (taking.judged() if dry_run else taking.written(is_audited))
+        done = Done(done.changed + changed, done.unchanged + unchanged)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """A piece."""
+
+    database: store.Database
+    kind: costs.Kind
+    rows: Sequence[costs.Row]
+    by: str
+    now_us: int
+    today: int
+
+    async def judged(self) -> tuple[int, int]:
+        async with self.database.read() as connection:
+            changed = await self._changed(connection)
+        return len(changed), len(self.rows) - len(changed)
+
+    async def written(self, is_audited: bool) -> tuple[int, int]:
+        async with self.database.begin() as tx:
+            await stored_costs.lock(tx)
+            changed = await self._changed(tx)
+            if changed:
+                await stored_costs.save(tx, changed, by=self.by, now_us=self.now_us)
+                late = [(day, "") for row in changed for day in _days(row, self.today)]
+                await restated.mark(tx, late, _MARKED[self.kind.name], now_us=self.now_us)
+                if is_audited:
+                    await self._write_down(tx, len(changed))
+        return len(changed), len(self.rows) - len(changed)
+
+    async def _changed(self, connection: store.Connection) -> list[costs.Row]:
+        known = await stored_costs.existing(connection, self.rows)
         with_parts = {one.key[:3] for one in known.values() if isinstance(one, costs.Spend) and one.entry}
-        changed = [row for _, row in rows if known.get(row.key) != row or _ends_parts(row, with_parts)]
-        if changed and not dry_run:
-            await stored_costs.save(tx, changed, by=by, now_us=now_us)
-            late = [(day, "") for row in changed for day in _days(row, today)]
-            await restated.mark(tx, late, _MARKED[kind.name], now_us=now_us)
-            if is_audited:
-                details = {"rows": len(changed)}
-                await audit.append(
-                    tx, at_us=now_us, actor=by, action="costs.changed", subject=f"costs:{kind.name}", details=details
-                )
-    return Done(len(changed), len(rows) - len(changed))
+        return [row for row in self.rows if known.get(row.key) != row or _ends_parts(row, with_parts)]
+
+    async def _write_down(self, tx: store.Transaction, rows: int) -> None:
+        subject, details = f"costs:{self.kind.name}", {"rows": rows}
+        await audit.append(
+            tx, at_us=self.now_us, actor=self.by, action="costs.changed", subject=subject, details=details
+        )
 
 
-def _read(
+async def _read(
     kind: costs.Kind,
     asked: Sequence[tuple[int, Mapping[str, object]]],
     known: costs.Known,
@@ -83,6 +120,9 @@ def _read(
         else:
             rows.append((place, read))
         told(number)
+        if number % 100 == 0:
+            # A file that a page sends is read in the loop that calls wait for.
+            await asyncio.sleep(0)
         if len(problems) > dealing.MAX_PROBLEMS:
             break
     problems += [dealing.Problem(place, wrong.field, wrong.message) for place, wrong in costs.doubled(rows)]

@@ -1,12 +1,16 @@
-"""Taking in what is said about calls (R14-R16, R60, R77, R87): all of a request, a message or a file, or nothing of it.
+"""Taking in what is said about calls (R14-R16, R60, R77, R87): all of a request or a message, or nothing of it.
 
 First every row is read and its call is found, without a lock; then one transaction takes the calls, looks again, and
 writes results, history, events and marks. A row that says what is known already changes nothing, so whatever is sent
 twice counts once.
+
+A file is longer than others who write can wait, the records of calls first of all. All of it is judged before anything
+is written; then it goes in pieces, each in a transaction of its own. What breaks off in between is run again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +23,10 @@ from gateway.core import book, deals, events, records
 from gateway.store import audit, forgetting, outbox, restated, results
 from gateway.store import calls as stored_calls
 
+PIECE = 250
+"""Rows of one transaction: more than any request has, and some 50 ms."""
+PAUSE_SECONDS = 0.12
+"""Between two pieces: a writer of another process looks every 100 ms whether SQLite is free."""
 MAX_PROBLEMS = 1_000
 """So many are told of one file."""
 _DAY_US = 86_400_000_000
@@ -37,10 +45,12 @@ class Problem:
 
 
 class Refused(Exception):
-    """Nothing was taken; every problem is told."""
+    """Nothing was taken; every problem is told. `taken`: rows of a file before it, when something came in between that
+    was not so when the file was judged."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], taken: int = 0) -> None:
         self.problems = tuple(sorted(problems, key=lambda one: one.place))
+        self.taken = taken
         super().__init__(f"{len(problems)} problems")
 
 
@@ -53,6 +63,11 @@ class Done:
     call_ids: tuple[str, ...] = ()
     duplicate: bool = False
     """The whole message was here before."""
+
+    def and_then(self, more: Done) -> Done:
+        """Both together."""
+        call_ids = tuple(dict.fromkeys((*self.call_ids, *more.call_ids)))
+        return Done(self.changed + more.changed, self.unchanged + more.unchanged, call_ids, more.duplicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +148,44 @@ class Dealing:
         is_audited: bool = False,
         told: Callable[[int], None] = lambda done: None,
     ) -> Done:
-        """Takes all rows or none. `message` is the source and id of a message that counts once; `is_audited` writes an
-        audit row for each changed call; `told` hears how many rows are found. Raises Refused, StoreUnavailable."""
+        """Takes all rows or none, of more than `PIECE` in pieces. `message` is the source and id of a message that
+        counts once; `is_audited` writes an audit row for each changed call; `told` hears how many rows are found.
+        Raises Refused, StoreUnavailable."""
         found = await self._found(asked, is_sheet, told)
+        if dry_run or len(found) > PIECE:
+            async with self._database.read() as connection:
+                rows = await stored_calls.get_many(connection, {one.call_id for one in found})
+                judged, _ = await self._apply(connection, found, rows, source, self._now_us())
+            if dry_run:
+                return judged
+        done = Done()
+        for start in range(0, len(found) or 1, PIECE):
+            if start:
+                await pause(self._database)
+            is_last = start + PIECE >= len(found)
+            try:
+                piece = await self._take_piece(
+                    found[start : start + PIECE], source, message if is_last else None, is_audited
+                )
+            except Refused as refused:
+                raise Refused(refused.problems, start) from None
+            done = done.and_then(piece)
+            self._events_added()
+        return done
+
+    async def _take_piece(
+        self, found: Sequence[_Found], source: Source, message: tuple[str, str] | None, is_audited: bool
+    ) -> Done:
         async with self._database.begin() as tx:
             now_us = self._now_us()
             await forgetting.hold_off(tx)
-            if message is not None and not dry_run and not await results.is_new(tx, *message, now_us=now_us):
+            if message is not None and not await results.is_new(tx, *message, now_us=now_us):
                 return Done(duplicate=True)
-            done, work, rows = await self._apply(tx, found, source, now_us)
-            if not dry_run:
-                await self._write(tx, work, rows, now_us)
-                if is_audited:
-                    await _write_down(tx, work, source, now_us)
-        self._events_added()
+            rows = await results.lock(tx, {one.call_id for one in found})
+            done, work = await self._apply(tx, found, rows, source, now_us)
+            await self._write(tx, work, rows, now_us)
+            if is_audited:
+                await _write_down(tx, work, source, now_us)
         return done
 
     # -- finding ------------------------------------------------------------------------------------------------------
@@ -184,13 +223,17 @@ class Dealing:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     async def _apply(
-        self, tx: store.Transaction, found: Sequence[_Found], source: Source, now_us: int
-    ) -> tuple[Done, _Work, dict[str, stored_calls.CallRow]]:
+        self,
+        connection: store.Connection,
+        found: Sequence[_Found],
+        rows: Mapping[str, stored_calls.CallRow],
+        source: Source,
+        now_us: int,
+    ) -> tuple[Done, _Work]:
         ids = {one.call_id for one in found}
-        rows = await results.lock(tx, ids)
-        gone = await results.forgotten(tx, ids)
+        gone = await results.forgotten(connection, ids)
         named = [str(one.said["deal_id"]) for one in found if one.said.get("deal_id") is not None]
-        work = _Work(await results.of_calls(tx, ids), await results.with_deal(tx, named))
+        work = _Work(await results.of_calls(connection, ids), await results.with_deal(connection, named))
         for one in found:
             row = rows.get(one.call_id)
             if row is None or one.call_id in gone:
@@ -200,7 +243,7 @@ class Dealing:
                 self._say(work, one, row, source, now_us)
         if work.problems:
             raise Refused(work.problems)
-        return Done(len(work.history), work.unchanged, tuple(work.changed)), work, rows
+        return Done(len(work.history), work.unchanged, tuple(work.changed)), work
 
     def _say(self, work: _Work, one: _Found, row: stored_calls.CallRow, source: Source, now_us: int) -> None:
         before = work.stored.get(one.call_id)
@@ -257,6 +300,12 @@ async def _write_down(tx: store.Transaction, work: _Work, source: Source, now_us
             subject=f"call:{change.call_id}",
             details={"fields": sorted(change.said)},
         )
+
+
+async def pause(database: store.Database) -> None:
+    """Lets others write who have waited meanwhile; on PostgreSQL nobody has."""
+    if database.engine_name == "sqlite":
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def day_of(at_us: int, zone: tzinfo) -> int:
