@@ -139,55 +139,60 @@ async def start(chosen: settings.Settings, roles: frozenset[str], stack: AsyncEx
         node.calling_back = calling_back
         await _start_calls(node, routes, stack, targets)
     if "worker" in roles:
-        shared = posting.Shared(
-            database,
-            now_us=_now_us,
-            random=random.SystemRandom().random,
-            node=chosen.node.name,
-            targets=targets,
-            events_added=events_added,
-            visitor_of=callersvisit.CallersVisit(database),
-            observe=meters.delivered,
-        )
-        node.post = posting.Post(shared, keep_days=chosen.journal.archive_days)
-        told.deliver_by(node.post)
-        node.alerting = alerting.Alerting(
-            database,
-            lambda: alarms.look(node, _now_us()),
-            alarms.rules(node),
-            quiet_hours=core_alarms.quiet_hours(chosen.alerts.quiet_hours),
-            zone=lambda: alarms.zone(node),
-            node=chosen.node.name,
-            now_us=_now_us,
-            targets=targets,
-            events_added=events_added,
-            poll_seconds=chosen.alerts.poll_seconds,
-        )
-        node.ticket_timers = tickettimers.Timers(
-            database,
-            in_force=lambda: books.current,
-            targets=targets,
-            now_us=_now_us,
-            events_added=events_added,
-            is_current=node.journal_is_current,
-        )
-    if "worker" in roles and chosen.recording.command:
-        node.analyser = _analyser(node, stack, targets)
-    if "worker" in roles:
-        node.attributing = attributing.Attributing(
-            database,
-            book_of=books.of,
-            now_us=_now_us,
-            targets=targets,
-            events_added=events_added,
-            changed=board.publish,
-        )
+        _start_work(node, told, stack)
     if "web" in roles:
         # First, since the admin listener tells of it.
         await _start_public(node, stack, targets)
         await _start_web(node, stack, targets)
     meters.watch(checks.readings(node))
     return node
+
+
+def _start_work(node: Node, told: outgoing.Outgoing, stack: AsyncExitStack) -> None:
+    """What goes on behind the calls: deliveries, alarms, what time does to tickets, analysis, who called."""
+    chosen, database, targets = node.settings, node.database, told.subscriptions
+    shared = posting.Shared(
+        database,
+        now_us=_now_us,
+        random=random.SystemRandom().random,
+        node=chosen.node.name,
+        targets=targets,
+        events_added=node.events_added,
+        visitor_of=callersvisit.CallersVisit(database),
+        observe=node.meters.delivered,
+    )
+    node.post = posting.Post(shared, keep_days=chosen.journal.archive_days)
+    told.deliver_by(node.post)
+    node.alerting = alerting.Alerting(
+        database,
+        lambda: alarms.look(node, _now_us()),
+        alarms.rules(node),
+        quiet_hours=core_alarms.quiet_hours(chosen.alerts.quiet_hours),
+        zone=lambda: alarms.zone(node),
+        node=chosen.node.name,
+        now_us=_now_us,
+        targets=targets,
+        events_added=node.events_added,
+        poll_seconds=chosen.alerts.poll_seconds,
+    )
+    node.ticket_timers = tickettimers.Timers(
+        database,
+        in_force=lambda: node.books.current,
+        targets=targets,
+        now_us=_now_us,
+        events_added=node.events_added,
+        is_current=node.journal_is_current,
+    )
+    if chosen.recording.command:
+        node.analyser = _analyser(node, stack, targets)
+    node.attributing = attributing.Attributing(
+        database,
+        book_of=node.books.of,
+        now_us=_now_us,
+        targets=targets,
+        events_added=node.events_added,
+        changed=node.board.publish,
+    )
 
 
 async def _recorder(
