@@ -280,13 +280,19 @@ async def take_request(
     terms = ticketduty.terms(route, in_force)
     known = await stored.open_of(tx, ticket.caller, alone=True) if ticket.caller is not None else None
     if known is not None:
-        change = tickets.missed_again(known, terms, now_us, None, text="request")
+        change = tickets.missed_again(_with_request(known, ticket), terms, now_us, None, text="request")
         await ticketkeeping.keep(tx, change, targets=targets, now_us=now_us)
         return known.number
     owner = await ticketowners.choose(tx, ticket.caller or "", route, in_force, now_us)
     ticket = dataclasses.replace(ticket, route=route.key if route is not None else None, owner=owner)
     made = await ticketkeeping.add_new(tx, ticket, terms, targets=targets, now_us=now_us)
     return None if made is None else made.number
+
+
+def _with_request(known: tickets.Ticket, asked: tickets.Ticket) -> tickets.Ticket:
+    """What was asked last is what whoever calls back has to know."""
+    name = known.caller_name or asked.caller_name
+    return dataclasses.replace(known, request={**known.request, **asked.request}, caller_name=name)
 
 
 def _route_of_site(in_force: book.Book | None, site: str | None) -> book.Route | None:

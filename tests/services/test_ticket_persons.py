@@ -90,11 +90,27 @@ async def test_a_request_is_a_ticket(desk: TicketDesk) -> None:
     desk.now_us += MINUTE
     assert await requests.take(asked(message="Please call"), SITE)
     assert (await desk.one()).misses == 2
+    assert (await desk.one()).request["message"] == "Please call"
     await desk.miss()
     assert (await desk.one()).misses == 3
     desk.now_us += MINUTE
     await desk.ring_back(answered=True)
     assert (await desk.one()).result is tickets.Result.CALLED_BACK
+
+
+async def test_what_a_missed_caller_asks_on_a_page_is_not_lost(
+    desk: TicketDesk, database: store.Database, tmp_path: Path
+) -> None:
+    """R69: merged into the ticket of the missed call, where whoever calls back sees it; erased with the person."""
+    await desk.miss(caller_name="")
+    desk.now_us += MINUTE
+    await taking(desk).take(asked(message="Call at six", when="at six"), SITE)
+    ticket = await desk.one()
+    assert (ticket.kind, ticket.misses, ticket.caller_name) == (tickets.Kind.MISSED, 2, "Ivan")
+    assert (ticket.request["message"], ticket.request["when"]) == ("Call at six", "at six")
+    assert (await desk.told())[-1]["data"]["request"]["message"] == "Call at six"
+    await erase(database, tmp_path)
+    assert "at six" not in await everything(database) and "Ivan" not in await everything(database)
 
 
 async def test_a_request_with_a_number_that_is_none(desk: TicketDesk) -> None:

@@ -146,6 +146,19 @@ async def test_called_back_while_they_call_again(desk: TicketDesk, order: tuple[
     assert [one for one in await desk.all() if one.is_open] == []
 
 
+async def test_an_attempt_that_the_caller_forestalled_is_none(desk: TicketDesk) -> None:
+    """They get through to a colleague while their phone rings: the ticket is closed, and stays as it is."""
+    await desk.miss()
+    desk.now_us += 5 * MINUTE
+    await desk.talk()
+    await desk.ring_back()
+    desk.now_us += MINUTE
+    await desk.ring_back(answered=True)
+    ticket = await desk.one()
+    assert (ticket.state, ticket.result, ticket.attempts) == (State.CLOSED, tickets.Result.CALLED_AGAIN, 0)
+    assert await desk.history(1) == ["opened", "closed"]
+
+
 async def test_a_miss_after_the_talk_is_a_new_ticket(desk: TicketDesk) -> None:
     """Who rings once more after they were reached wants something else."""
     await desk.miss()
