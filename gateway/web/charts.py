@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 
 DAYS_AS_DAYS = 62
 """Longer spans are drawn by week."""
@@ -148,7 +149,7 @@ def spoken_of(title: str, series: Sequence[Series], parts: Sequence[Bucket], uni
     said = []
     for one in series:
         whole = sum((part.values[one.key] for part in parts), Decimal())
-        most = max(parts, key=lambda part, key=one.key: part.values[key])  # type: ignore[misc]
+        most = max(parts, key=partial(_value, key=one.key))
         text = f"{one.name} {shown(whole)} {unit}".rstrip()
         if whole:
             text += f", most on {most.label} with {shown(most.values[one.key])}"
@@ -157,6 +158,10 @@ def spoken_of(title: str, series: Sequence[Series], parts: Sequence[Bucket], uni
     late = sum(part.is_restated for part in parts)
     restated = f" Restated: {late} {step}{'' if late == 1 else 's'}." if late else ""
     return f"{title} by {step}, {day_text(parts[0].first)} to {day_text(parts[-1].last)}: {'; '.join(said)}.{restated}"
+
+
+def _value(part: Bucket, *, key: str) -> Decimal:
+    return part.values[key]
 
 
 def rounded_up(value: Decimal) -> Decimal:

@@ -270,6 +270,7 @@ async def test_the_description_is_complete(listener: Listener, http: aiohttp.Cli
             "/api/v1/agents", "/api/v1/agents/{agent}/break", "/api/v1/tickets/{number}/call",
             "/api/v1/audiences", "/api/v1/audiences/{key}/try", "/api/v1/audiences/{key}/export",
             "/api/v1/inbound/{key}", "/api/v1/spend", "/api/v1/wages", "/api/v1/wages/hours",
+                "/api/v1/reports/sources", "/api/v1/reports/agents",
     }  # fmt: skip
     listing = document["paths"]["/api/v1/calls"]["get"]
     assert {parameter["name"] for parameter in listing["parameters"]} >= {

@@ -264,7 +264,7 @@ async def test_what_is_wrong_is_told_by_line_and_nothing_is_lost(
     path = tmp_path / "bad.csv"
     path.write_text(
         SHEET
-        + "21.11.2026;radio;;-5,00;RUB\n21.11.2026;radio;;5,00;XXX\n21.11.2026;nobody;;5,00;RUB\n"
+        + "21.11.2026;radio;;-5,00;RUB\n21.11.2026;radio;;5,00;QQQ\n21.11.2026;nobody;;5,00;RUB\n"
         + f"21.11.2062;radio;;5,00;RUB\n21.11.2026;google-ads;Implants;1,00;RUB\n21.11.2026;{HOSTILE};;1,234;RUB\n"
     )
     async with opened(listener, viewport=PHONE) as watched:
