@@ -436,8 +436,29 @@ async def test_a_break_with_the_daemon_down(stage: Stage) -> None:
     await press_break(stage, OFF_HZ, False)
 
 
+async def test_the_caller_gets_through_meanwhile(stage: Stage) -> None:
+    """N8: a colleague answers them while their own phone still rings: the ticket is closed by that, and the agent, who
+    puts the phone down, has made no attempt."""
+    miss, ticket = await missed(stage, PAIR)
+    customer = stage.rig.callee("carrier-a", ring_ms=60_000)
+    dialled = await agent(stage, f"*28{ticket}")
+    await until_invited(customer)
+    stage.phone("desk-2")
+    through = await stage.call(PAIR, caller=miss.caller)
+    assert (through.record["outcome"], through.record["agent"]) == ("answered", "boris")
+    await until_ticket(stage, ticket, "closed", "called_again")
+    dialled.hang_up()
+    record = await stage.record_of(dialled)
+    assert (record["outcome"], record["callback"]["ticket"]) == ("abandoned", ticket)
+    [(state, result, attempts)] = stage.daemon.query(
+        "SELECT state, result, attempts FROM tickets WHERE number = ?", ticket
+    )
+    assert (state, result, attempts) == ("closed", "called_again", 0)
+
+
 async def test_a_daemon_that_hangs_keeps_no_agent_waiting(stage: Stage) -> None:
-    """The agent hears within seconds that it is not possible now, and the ticket is as it was."""
+    """The agent hears within seconds that it is not possible now, and the ticket is as it was. The last test: for some
+    seconds Asterisk does not ask again."""
     _, ticket = await missed(stage, NUMBER)
     customer = stage.rig.callee("carrier-a")
     stage.daemon.freeze()
