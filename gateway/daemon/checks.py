@@ -191,6 +191,7 @@ def readings(node: Node) -> metrics.Readings:
         else None,
         lending_problem=(lambda: float(lend.problem is not None)) if lend else None,
         tickets_waiting=(lambda: timers.waiting) if timers else None,
+        alarms=node.alerting.counts if node.alerting is not None else None,
         ticket_timers=(lambda: timers.done) if timers else None,
         attributions_revised=(lambda: looking.revised) if looking else None,
     )

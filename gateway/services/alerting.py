@@ -56,6 +56,10 @@ class Alerting:
         self.raised: frozenset[stored.Key] = frozenset()
         """Kind and subject of the alarms that are up."""
 
+    def counts(self) -> dict[str, int]:
+        """How many are up, by kind."""
+        return {kind: sum(raised == kind for raised, _ in self.raised) for kind in self._rules}
+
     async def run(self) -> None:
         """Never returns; without the database alarms wait."""
         while True:

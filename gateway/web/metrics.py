@@ -98,6 +98,8 @@ class Readings:
     lending_problem: Reading | None = None
     tickets_waiting: Results | None = None
     """Tickets that are not closed, by state."""
+    alarms: Results | None = None
+    """Alarms that are up, by kind (R66)."""
     ticket_timers: Results | None = None
     """What time alone did to tickets, since the start: reminded, escalated, closed."""
     attributions_revised: Reading | None = None
@@ -118,11 +120,12 @@ class _ReadingsCollector(Collector):
                 family = kind(f"dialmark_{name}", help_text, labels=["node"])
                 family.add_metric([self.node], float(value))
                 yield family
-        if self.readings.tickets_waiting is not None:
-            waiting = GaugeMetricFamily("dialmark_tickets", "Tickets not closed, by state", labels=["node", "state"])
-            for state, number in self.readings.tickets_waiting().items():
-                waiting.add_metric([self.node, state], number)
-            yield waiting
+        for name, help_text, label, numbers in self._standing():
+            if numbers is not None:
+                gauge = GaugeMetricFamily(f"dialmark_{name}", help_text, labels=["node", label])
+                for what, number in numbers().items():
+                    gauge.add_metric([self.node, what], number)
+                yield gauge
         for name, help_text, results in self._results():
             counted = CounterMetricFamily(f"dialmark_{name}", help_text, labels=["node", "result"])
             for result, number in results().items() if results is not None else ():
@@ -139,6 +142,13 @@ class _ReadingsCollector(Collector):
                 family.add_metric([self.node, target], figure(one))
             if found:
                 yield family
+
+    def _standing(self) -> tuple[tuple[str, str, str, Results | None], ...]:
+        readings = self.readings
+        return (
+            ("tickets", "Tickets not closed, by state", "state", readings.tickets_waiting),
+            ("alarms", "Alarms that are up, by kind", "kind", readings.alarms),
+        )
 
     def _results(self) -> tuple[tuple[str, str, Results | None], ...]:
         readings = self.readings

@@ -107,3 +107,14 @@ def test_labels_are_bounded() -> None:
         in shown(meters)
     )
     assert len([line for line in shown(meters) if line.startswith("dialmark_outbox_waiting")]) == metrics.MAX_TARGETS
+
+
+def test_tickets_and_alarms_by_state_and_kind() -> None:
+    """R66: also for whoever watches numbers and reads no event."""
+    meters = metrics.Meters("main", "0.1.0")
+    assert b"dialmark_alarms{" not in meters.exposition()
+    meters.watch(metrics.Readings(tickets_waiting=lambda: {"open": 3}, alarms=lambda: {"ami-down": 1, "no-calls": 0}))
+    lines = meters.exposition().decode().splitlines()
+    assert 'dialmark_tickets{node="main",state="open"} 3.0' in lines
+    assert 'dialmark_alarms{kind="ami-down",node="main"} 1.0' in lines
+    assert 'dialmark_alarms{kind="no-calls",node="main"} 0.0' in lines

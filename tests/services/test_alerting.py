@@ -70,6 +70,7 @@ async def test_raised_and_cleared_are_told_once_across_a_restart(database: store
         "ami-down!",
     )
     assert house.alerting.raised == {("ami-down", "main")}
+    assert house.alerting.counts() == {"ami-down": 1, "pool-exhausted": 0}
     house.restart()
     assert await house.see(60, "ami-down") == []
     assert await house.see(10) == []
