@@ -409,6 +409,10 @@ class Salesforce(CrmPeer):
 class Pipedrive(CrmPeer):
     """A company."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, str] = {}
+
     def is_authorised(self, asked: Asked) -> bool:
         return asked.headers.get("x-api-token") == self.token
 
@@ -417,19 +421,33 @@ class Pipedrive(CrmPeer):
             case "GET", "/v1/persons/search":
                 holds(asked.query["fields"] == "phone", "searched by telephone")
                 items = [
-                    {"item": {"id": int(id_), "name": "Ivan", "phones": [number], "owner": {"id": 7}}}
+                    {
+                        "item": {
+                            "id": int(id_),
+                            "name": self.names.get(id_, "Ivan"),
+                            "phones": [number],
+                            "owner": {"id": 7},
+                        }
+                    }
                     for number, id_ in self.people.items()
                     if number == asked.query["term"]
                 ]
                 return Reply(200, {"success": True, "data": {"items": items}})
             case "GET", "/v1/persons/501":
-                return Reply(200, {"success": True, "data": {"id": 501, "age": 41}})
+                known = {"id": 501, "age": 41, "add_time": "2020-01-01 00:00:00"}
+                return Reply(200, {"success": True, "data": known})
+            case "GET", path if path.startswith("/v1/persons/"):
+                # add_time in UTC
+                return Reply(200, {"success": True, "data": {"id": int(path[12:]), "add_time": "2026-11-21 11:32:00"}})
             case "POST", "/v1/persons":
                 fields(asked.json(), {"name": text, "phone": lambda value: value[0]["value"].startswith("+")})
-                self.people[asked.json()["phone"][0]["value"]] = "901"
-                return Reply(201, {"success": True, "data": {"id": 901}})
+                made = 901 + sum(id_ != "501" for id_ in self.people.values())
+                self.people[asked.json()["phone"][0]["value"]] = str(made)
+                self.names[str(made)] = asked.json()["name"]
+                return Reply(201, {"success": True, "data": {"id": made}})
             case "POST", "/v1/leads":
-                fields(asked.json(), {"title": text, "person_id": equal(901)})
+                fields(asked.json(), {"title": text, "person_id": whole})
+                holds(str(asked.json()["person_id"]) in self.people.values(), "a person who is there")
                 self.leads.append({**asked.json(), "id": "adf21080-0e10-11eb-879b-05d71fb426ec"})
                 return Reply(201, {"success": True, "data": self.leads[-1]})
             case "GET", "/v1/leads":

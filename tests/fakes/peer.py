@@ -106,8 +106,8 @@ class Peer:
             if order.slow:
                 await self._released.wait()
             if order.reply is None:
-                assert request.transport is not None
-                request.transport.abort()
+                if request.transport is not None:  # whoever asked may be gone
+                    request.transport.abort()
                 return web.Response()
             reply = order.reply
         assert reply is not None

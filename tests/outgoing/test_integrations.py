@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from gateway import store
-from gateway.core import receivers
-from gateway.core.outgoing import adapters, crm, hubspot, metrica, told
+from gateway.core import deals, receivers
+from gateway.core.outgoing import adapters, crm, google_ads, hubspot, metrica, told, worth
 from gateway.services import posting
 from gateway.store import outbox, profiles, targets
 from tests.fakes import analytics, crms, handing, peer
@@ -161,3 +161,31 @@ async def test_a_batch_of_metrica_is_named_uploaded_and_followed_across_a_restar
     assert there.wrong == []
     assert sorted(row["Tag"] for row in there.rows) == ["Implants", "Implants"]
     assert {one.call_id for one in logged} == {"call-1", "call-2"}
+
+
+async def test_a_deal_that_is_won_later_reaches_google_ads_once_across_a_restart(database: store.Database) -> None:
+    """R90: late deals send what the contract allows, once; what was told is known to the next process."""
+    there = analytics.GoogleAds()
+    await there.start()
+    account = google_ads.Account("1112223333", "444", "dev-token", "9998887777", counts=worth.Counts.WON)
+    house = House(database, google_ads.GoogleAds(account, there.url))
+    won = {"deal_id": "D-1", "deal_state": deals.State.WON, "value": "1200", "currency": "EUR"}
+    async with house.running():
+        await house.tell(handing.event(event_id="e1"))
+        (first,) = await house.until(bool)
+    assert (first.state, first.note) == ("skipped", "no deal was won")
+    house.start()
+    async with house.running():
+        await house.tell(handing.event("call.updated", event_id="e2", result=handing.said(**won)))
+        await house.until(lambda logged: len(logged) == 2)
+    house.start()
+    async with house.running():
+        await house.tell(handing.event("call.updated", event_id="e3", result=handing.said(**{**won, "value": "1300"})))
+        logged = await house.until(lambda logged: len(logged) == 3)
+    await there.stop()
+    assert [one.state for one in logged] == ["skipped", "done", "skipped"]
+    assert [one["conversionValue"] for one in there.orders_seen.values()] == [1200.0]
+    assert there.wrong == []
+    async with database.read() as connection:
+        standings = await targets.standings(connection, handing.CALL_ID)
+    assert [(one.target, one.state) for one in standings] == [(house.target, "done")]

@@ -222,3 +222,19 @@ async def test_a_receiver_that_a_killed_process_may_have_told_is_named(
         await outbox.fail(tx, again, error="away", now_us=house.now_us, next_at_us=house.now_us + 300 * SECOND)
     receipt = await house.erase()
     assert [(one["target"], one["events"]) for one in receipt.receivers_served] == [(CRM, 1)]
+
+
+async def test_a_fault_of_ours_at_one_answer_stops_nobody(database: store.Database, tmp_path: Path) -> None:
+    """A card that is none, as a fault of ours would make it: the delivery is settled without it, and all go on."""
+    crm = Crm([replace(DONE, card={"nobody": 1})])
+    crm.may_answer.set()
+    house = House(database, tmp_path, crm)
+    async with house.running():
+        await house.tell(1)
+        await house.until(lambda: CRM in house.post.couriers and house.post.couriers[CRM].counts["done"] == 1)
+        await house.tell(2)
+        await house.until(lambda: house.post.couriers[CRM].counts["done"] == 2)
+        await house.until(lambda: house.post.couriers[CRM].problem is None)
+    assert [one.call_id for one in crm.got] == [examples.call_id(1), examples.call_id(2)]
+    async with database.read() as connection:
+        assert await outbox.pending_count(connection, CRM) == 0

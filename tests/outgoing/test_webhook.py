@@ -130,7 +130,9 @@ async def test_retry_after_in_seconds_and_as_a_date() -> None:
         assert (await send(there.url)).again_us == 1795327200 * 1_000_000
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "٣", "Sun, 99 Nov 2026"])
+@pytest.mark.parametrize(
+    "value", ["", "soon", "-5", "1.5", "٣", "Sun, 99 Nov 2026", f"Sun, 22 Nov 2026 06:00:00 +{10**20}"]
+)
 def test_a_retry_after_that_says_nothing(value: str) -> None:
     assert webhook.retry_after_us(value, 7) is None
 

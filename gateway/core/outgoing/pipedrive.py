@@ -19,6 +19,9 @@ PERSON = "person"
 LEAD = "lead"
 """Key of `known`: the lead that was made for an unknown caller."""
 
+SKEW_US = 300 * SECOND_US
+"""So much their clock and ours may differ."""
+
 _PAGE = 100
 _PAGES = 50
 """So far back a log that may be there is looked for: behind an outage there are many that came later."""
@@ -57,21 +60,13 @@ class Pipedrive:
 
     def create_lead(self, task: crm.Task, known: dict[str, str]) -> talks.Talk[crm.Contact]:
         """First the person, then the lead of that person; a half of it is gone on with."""
-        name = task.call.caller_name or task.number
+        name = _name(task)
         if known.get(crm.HALF, crm.BEGUN) == crm.BEGUN:
             known[crm.HALF] = crm.BEGUN
             phone = [{"value": task.number, "primary": True, "label": "work"}]
             answer = yield talks.Request("POST", "/persons", json={"name": name, "phone": phone})
             known[crm.HALF] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
-        elif task.is_retry:
-            answer = yield talks.Request("GET", "/leads", query={"person_id": known[crm.HALF], "limit": "1"})
-            there = talks.expect_object(answer, 200).get("data") or []
-            if there:
-                known[LEAD] = str(there[0]["id"])
-        if LEAD not in known:
-            body = {"title": crm.subject(task), "person_id": int(known[crm.HALF])}
-            answer = yield talks.Request("POST", "/leads", json=body)
-            known[LEAD] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
+        yield from self._lead(task, known[crm.HALF], known)
         return crm.Contact(PERSON, known[crm.HALF], name)
 
     def log(self, task: crm.Task, contact: crm.Contact | None, known: dict[str, str]) -> talks.Talk[str | None]:
@@ -80,6 +75,8 @@ class Pipedrive:
             there = yield from self._logged(task.call.call_id)
             if there is not None:
                 return there
+            if contact is not None and (yield from self._is_ours(task, contact, known)):
+                yield from self._lead(task, contact.id, known)
         call = task.call
         tracking = call.tracking_number or task.number
         body: dict[str, Any] = {
@@ -105,6 +102,27 @@ class Pipedrive:
         """Pipedrive takes the sound itself and no address; the link to our page stands in the note."""
         yield from ()
 
+    def _lead(self, task: crm.Task, person: str, known: dict[str, str]) -> talks.Talk[None]:
+        """The lead of a person whom the call made."""
+        if LEAD not in known and task.is_retry:
+            answer = yield talks.Request("GET", "/leads", query={"person_id": person, "limit": "1"})
+            there = talks.expect_object(answer, 200).get("data") or []
+            if there:
+                known[LEAD] = str(there[0]["id"])
+        if LEAD not in known:
+            body = {"title": crm.subject(task), "person_id": int(person)}
+            answer = yield talks.Request("POST", "/leads", json=body)
+            known[LEAD] = str(talks.expect_object(answer, 200, 201)["data"]["id"])
+
+    def _is_ours(self, task: crm.Task, contact: crm.Contact, known: dict[str, str]) -> talks.Talk[bool]:
+        """Whether an attempt that was killed made the person and had no time for the lead: nothing was kept of it, but
+        the person has our name for them and is younger than the call."""
+        if LEAD in known or not task.makes_leads or contact.name != crm.word(_name(task)):
+            return False
+        answer = yield talks.Request("GET", f"/persons/{contact.id}")
+        added = str((talks.expect_object(answer, 200).get("data") or {}).get("add_time") or "")
+        return added >= _date_time(task.call.started_us - SKEW_US)
+
     def _logged(self, call_id: str) -> talks.Talk[str | None]:
         for page in range(_PAGES):
             query = {"start": str(page * _PAGE), "limit": str(_PAGE)}
@@ -114,6 +132,10 @@ class Pipedrive:
             if found is not None or len(logs) < _PAGE:
                 return found
         return None
+
+
+def _name(task: crm.Task) -> str:
+    return task.call.caller_name or task.number
 
 
 def _date_time(at_us: int) -> str:
