@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 from gateway import store
 from gateway.core import deals, receivers
@@ -169,7 +170,7 @@ async def test_a_deal_that_is_won_later_reaches_google_ads_once_across_a_restart
     await there.start()
     account = google_ads.Account("1112223333", "444", "dev-token", "9998887777", counts=worth.Counts.WON)
     house = House(database, google_ads.GoogleAds(account, there.url))
-    won = {"deal_id": "D-1", "deal_state": deals.State.WON, "value": "1200", "currency": "EUR"}
+    won: dict[str, Any] = {"deal_id": "D-1", "deal_state": deals.State.WON, "value": "1200", "currency": "EUR"}
     async with house.running():
         await house.tell(handing.event(event_id="e1"))
         (first,) = await house.until(bool)
