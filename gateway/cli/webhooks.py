@@ -274,6 +274,7 @@ async def _test(chosen: Settings, written: str, dry_run: bool) -> targets.Logged
 
 async def _replay(chosen: Settings, written: str, which: _Which) -> int:
     from gateway.core import receivers
+    from gateway.services import posting
     from gateway.store import outbox
 
     now = context.now()
@@ -287,17 +288,15 @@ async def _replay(chosen: Settings, written: str, which: _Which) -> int:
             until_us=_micros(which.until, "--until", now, zone),
             types=tuple(which.types) if which.types else receivers.ALL,
         )
-        async with opened.begin() as tx:
-            return await outbox.replay(tx, target, asked, now_us=moments.micros(now), only_dead=which.dead)
+        return await posting.replay(opened, target, asked, now_us=moments.micros(now), only_dead=which.dead)
 
 
 async def _retry(chosen: Settings, written: str) -> int:
-    from gateway.store import outbox
+    from gateway.services import posting
 
     async with context.database(chosen) as opened:
         target = await _named(opened, chosen, written)
-        async with opened.begin() as tx:
-            return await outbox.hurry(tx, target, now_us=moments.micros(context.now()))
+        return await posting.hurry(opened, target, now_us=moments.micros(context.now()))
 
 
 async def _enable(chosen: Settings, written: str) -> bool:

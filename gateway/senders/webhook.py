@@ -115,7 +115,7 @@ def retry_after_us(value: str, now_us: int) -> int | None:
         return now_us + int(value[:9]) * 1_000_000
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

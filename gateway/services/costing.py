@@ -50,14 +50,13 @@ async def take(
     `dealing.Refused`, StoreUnavailable."""
     zone = ZoneInfo(current.default_site.time_zone if current is not None else "UTC")
     today = dealing.day_of(now_us, zone)
-    read = await _read(kind, asked, costs.Known.of(current), is_sheet, told)
-    _refuse_far_days(read, today)
+    read = await _read(kind, asked, costs.Known.of(current), is_sheet, told, today)
     # In the order of their days, so that a piece looks at few of them.
     rows = sorted((row for _, row in read), key=lambda row: row.key)
     done = Done(0, 0)
     for start in range(0, len(rows), dealing.PIECE):
         if start and not dry_run:
-            await dealing.pause(database)
+            await database.give_way()
         taking = _Taking(database, kind, rows[start : start + dealing.PIECE], by, now_us, today)
         changed, unchanged = await (taking.judged() if dry_run else taking.written(is_audited))
         done = Done(done.changed + changed, done.unchanged + unchanged)
@@ -110,6 +109,7 @@ async def _read(
     known: costs.Known,
     is_sheet: bool,
     told: Callable[[int], None],
+    today: int,
 ) -> list[tuple[int, costs.Row]]:
     rows: list[tuple[int, costs.Row]] = []
     problems: list[dealing.Problem] = []
@@ -126,20 +126,20 @@ async def _read(
         if len(problems) > dealing.MAX_PROBLEMS:
             break
     problems += [dealing.Problem(place, wrong.field, wrong.message) for place, wrong in costs.doubled(rows)]
+    problems += _far_days(rows, today)
     if problems:
         raise dealing.Refused(problems)
     return rows
 
 
-def _refuse_far_days(rows: Sequence[tuple[int, costs.Row]], today: int) -> None:
+def _far_days(rows: Sequence[tuple[int, costs.Row]], today: int) -> list[dealing.Problem]:
     last = _date(today) + timedelta(days=MAX_AHEAD)
-    problems = []
+    found = []
     for place, row in rows:
         name, day = ("from_day", row.from_day) if isinstance(row, costs.Wage) else ("day", row.day)
         if _date(day) > last:
-            problems.append(dealing.Problem(place, name, f"lies more than {MAX_AHEAD} days ahead"))
-    if problems:
-        raise dealing.Refused(problems)
+            found.append(dealing.Problem(place, name, f"lies more than {MAX_AHEAD} days ahead"))
+    return found
 
 
 def _days(row: costs.Row, today: int) -> list[int]:

@@ -10,7 +10,6 @@ is written; then it goes in pieces, each in a transaction of its own. What break
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +24,6 @@ from gateway.store import calls as stored_calls
 
 PIECE = 250
 """Rows of one transaction: more than any request has, and some 50 ms."""
-PAUSE_SECONDS = 0.12
-"""Between two pieces: a writer of another process looks every 100 ms whether SQLite is free."""
 MAX_PROBLEMS = 1_000
 """So many are told of one file."""
 _DAY_US = 86_400_000_000
@@ -161,7 +158,7 @@ class Dealing:
         done = Done()
         for start in range(0, len(found) or 1, PIECE):
             if start:
-                await pause(self._database)
+                await self._database.give_way()
             is_last = start + PIECE >= len(found)
             try:
                 piece = await self._take_piece(
@@ -300,12 +297,6 @@ async def _write_down(tx: store.Transaction, work: _Work, source: Source, now_us
             subject=f"call:{change.call_id}",
             details={"fields": sorted(change.said)},
         )
-
-
-async def pause(database: store.Database) -> None:
-    """Lets others write who have waited meanwhile; on PostgreSQL nobody has."""
-    if database.engine_name == "sqlite":
-        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def day_of(at_us: int, zone: tzinfo) -> int:

@@ -140,6 +140,12 @@ class Courier:
                         _log.error("events not delivered, will be tried again", target=self.target, error=str(error))
                     self.problem = str(error)
                     await asyncio.sleep(self._shared.pace.poll_seconds)
+                except Exception as error:
+                    # A fault of ours at what one receiver answered: the other receivers, and the callers, go on.
+                    _log.exception("what came back cannot be kept by a fault of Dialmark", target=self.target)
+                    self.problem = f"our fault: {type(error).__name__}"
+                    self._ended = [settling.bare(one, self.problem) for one in self._ended]
+                    await asyncio.sleep(self._shared.pace.poll_seconds)
                 await self._rest()
         finally:
             await self._abandon()

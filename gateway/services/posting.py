@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway import log, store
@@ -12,10 +12,12 @@ from gateway.services import delivering, settling
 from gateway.services.delivering import Courier, Line, Pace, Shared, close
 from gateway.store import outbox, targets
 
-__all__ = ["Courier", "Line", "Pace", "Post", "Shared", "close", "try_out"]
+__all__ = ["Courier", "Line", "Pace", "Post", "Shared", "close", "hurry", "replay", "try_out"]
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
+PRUNED_AT_ONCE = 20
+"""Pieces of old events that are let go of in one round, some seconds, so that a stop need not wait for more."""
 FACTS_US = 400 * DAY_US
 """How long what a service knows a call by is kept: a deal may close a year later."""
 
@@ -93,19 +95,66 @@ class Post:
         if now_us < self._next_prune_us:
             return
         self._next_prune_us = now_us + 3_600 * SECOND_US
-        before_us = now_us - self._keep_us
+        before_us, buried = now_us - self._keep_us, 0
         try:
+            for _ in range(PRUNED_AT_ONCE):
+                async with self._shared.database.begin() as tx:
+                    some = await self._bury(tx, before_us, now_us)
+                    gone = await outbox.prune(tx, before_us=before_us)
+                buried += some
+                if not some and not gone:
+                    break
+                await self._shared.database.give_way()
+            else:
+                # More than an hour brings: the rest soon.
+                self._next_prune_us = now_us
             async with self._shared.database.begin() as tx:
-                off = {one.target for one in (await targets.states(tx)).values() if one.off_us is not None}
-                known = {*self._shared.targets, *self.lines}
-                buried = await outbox.bury(tx, before_us=before_us, known=known, off=off, now_us=now_us)
-                await outbox.prune(tx, before_us=before_us)
                 await targets.prune(tx, before_us=now_us - FACTS_US)
         except store.StoreUnavailable as error:
             _log.warning("delivered events not pruned, will be tried again", error=str(error))
             return
         if buried:
             _log.warning("events that nobody took are given up", events=buried, days=self._keep_us // DAY_US)
+
+    async def _bury(self, tx: store.Transaction, before_us: int, now_us: int) -> int:
+        off = {one.target for one in (await targets.states(tx)).values() if one.off_us is not None}
+        known = {*self._shared.targets, *self.lines}
+        return await outbox.bury(tx, before_us=before_us, known=known, off=off, now_us=now_us)
+
+
+async def hurry(database: store.Database, target: str, *, now_us: int) -> int:
+    """Makes due at once what waits for its next attempt at a target; returns how many. Raises StoreUnavailable."""
+    async with database.read() as connection:
+        # What fails again meanwhile is left to its schedule.
+        seqs = await outbox.waiting(connection, target, now_us=now_us)
+    return await _in_pieces(database, seqs, lambda tx, piece: outbox.hurry(tx, target, now_us=now_us, seqs=piece))
+
+
+async def replay(
+    database: store.Database, target: str, chosen: outbox.Chosen, *, now_us: int, only_dead: bool = False
+) -> int:
+    """As `outbox.replay`, of however many events. Raises StoreUnavailable: some may be on their way already."""
+
+    async def some(tx: store.Transaction, piece: Sequence[int]) -> int:
+        which = replace(chosen, seqs=tuple(piece), event_ids=None)
+        return await outbox.replay(tx, target, which, now_us=now_us, only_dead=only_dead)
+
+    async with database.read() as connection:
+        seqs = await outbox.choose(connection, target, chosen, only_dead=only_dead)
+    return await _in_pieces(database, seqs, some)
+
+
+async def _in_pieces(
+    database: store.Database, seqs: Sequence[int], work: Callable[[store.Transaction, Sequence[int]], Awaitable[int]]
+) -> int:
+    """Each in a transaction of its own: those who file calls wait for none of them long. Returns how much was done."""
+    done = 0
+    for start in range(0, len(seqs), outbox.PIECE):
+        if start:
+            await database.give_way()
+        async with database.begin() as tx:
+            done += await work(tx, seqs[start : start + outbox.PIECE])
+    return done
 
 
 async def try_out(

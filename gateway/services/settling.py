@@ -30,8 +30,8 @@ class Ended:
     settled: adapters.Settled
     at_us: int
     took_us: int
-    is_erased: bool = False
-    """Its person was erased: nothing of them is here."""
+    is_bare: bool = False
+    """Nothing of what was sent or answered is here."""
 
 
 Judged = tuple[Ended, delivery.Step]
@@ -62,7 +62,7 @@ class Settling:
             await self._keep(tx, one, step, now_us)
         await self._show_cards(tx, judged, now_us)
         if not self.keeps_no_log:
-            await targets.log(tx, [logged(self.target, one) for one, _ in judged if not one.is_erased])
+            await targets.log(tx, [logged(self.target, one) for one, _ in judged if not one.is_bare])
         changed = _state_after(state, [(one.settled, step) for one, step in judged], now_us)
         if changed != state:
             await targets.save(tx, changed)
@@ -115,12 +115,15 @@ async def _without_erased(tx: store.Transaction, judged: Sequence[Judged]) -> li
     # Requests on pages are of no call, visitors of many.
     stored = await outbox.payloads(tx, [one.seq for one in sent])
     changed = {one.seq for one in sent if stored.get(one.seq) != one.event.payload or one.event.call_id in gone}
-    return [(_bare(one) if one.delivery.seq in changed else one, step) for one, step in judged]
+    return [(bare(one) if one.delivery.seq in changed else one, step) for one, step in judged]
 
 
-def _bare(one: Ended) -> Ended:
-    left = replace(one.settled, note=ERASED, request="", response="", known={}, card=None, external_id=None)
-    return replace(one, settled=left, is_erased=True)
+def bare(one: Ended, why: str = ERASED) -> Ended:
+    """The attempt with its end alone: nothing that was sent, answered or learned is kept of it."""
+    status = one.settled.status
+    note = why if status is None else f"answered {status}; {why}"
+    left = replace(one.settled, note=note, request="", response="", known={}, card=None, external_id=None)
+    return replace(one, settled=left, is_bare=True)
 
 
 def alert(kind: str, subject: str, message: str, node: str, now_us: int) -> outbox.Event:

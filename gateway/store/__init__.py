@@ -175,6 +175,11 @@ class Database:
         async with self.read() as connection:
             await connection.execute(text("SELECT 1"))
 
+    async def give_way(self) -> None:
+        """Between two writing transactions of one long work: whoever waits has a turn. On PostgreSQL nobody waits."""
+        if self._file:
+            await asyncio.sleep(engines.TURN_SECONDS)
+
     async def close(self) -> None:
         """Closes all connections. Call it once no block is open."""
         # The writer last: only it can empty the WAL into the file and remove it.

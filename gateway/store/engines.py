@@ -24,6 +24,9 @@ _T = TypeVar("_T")
 BUSY_SECONDS = 5.0
 """How long a writer of another process is waited for: far above a batch (20 ms), below the watchdog's patience."""
 
+TURN_SECONDS = 0.12
+"""A writer of another process looks every 100 ms whether SQLite is free (`sqliteDefaultBusyCallback`)."""
+
 MIGRATION_BUSY_SECONDS = 120.0
 """How long a starting process waits for another one that migrates."""
 

@@ -25,6 +25,8 @@ from gateway.core import receivers
 from gateway.store import schema, statements
 
 MAX_ERROR_LENGTH = 500
+PIECE = 500
+"""Events of one transaction of a long work: some 50 ms, in which nobody else writes to SQLite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,12 +255,15 @@ class Chosen:
     since_us: int | None = None
     until_us: int | None = None
     types: tuple[str, ...] = receivers.ALL
+    seqs: tuple[int, ...] | None = None
 
     def where(self) -> list[ColumnElement[bool]]:
         """Conditions on events."""
         found: list[ColumnElement[bool]] = []
         if self.event_ids is not None:
             found.append(_EVENTS.c.event_id.in_(self.event_ids))
+        if self.seqs is not None:
+            found.append(_EVENTS.c.seq.in_(self.seqs))
         if self.call_id is not None:
             found.append(_EVENTS.c.call_id == self.call_id)
         if self.since_us is not None:
@@ -268,23 +273,31 @@ class Chosen:
         return found
 
 
+async def choose(connection: store.Connection, target: str, chosen: Chosen, *, only_dead: bool = False) -> list[int]:
+    """`seq` of the events that `replay` would send, in order."""
+    return [row.seq for row in await _chosen(connection, target, chosen, only_dead)]
+
+
+async def _chosen(
+    connection: store.Connection, target: str, chosen: Chosen, only_dead: bool
+) -> list[Row[int, str | None, str, int | None, str]]:
+    query = select(_EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.type, _DELIVERIES.c.due_us, _DELIVERIES.c.state).join(
+        _DELIVERIES,
+        (_DELIVERIES.c.seq == _EVENTS.c.seq) & (_DELIVERIES.c.target == target),
+        isouter=not only_dead,
+    )
+    query = query.where(*chosen.where(), _DELIVERIES.c.due_us.is_(None)).order_by(_EVENTS.c.seq)
+    rows = (await connection.execute(query)).all()
+    return [row for row in rows if receivers.wants(chosen.types, row.type) and (row.state == "dead" or not only_dead)]
+
+
 async def replay(tx: store.Transaction, target: str, chosen: Chosen, *, now_us: int, only_dead: bool = False) -> int:
     """Has events sent to a target again, with the ids they had, from the first attempt on; returns how many.
 
     Those that the target never got are added; those that are on their way are left alone. `only_dead`: no others than
     its dead letters.
     """
-    query = select(_EVENTS.c.seq, _EVENTS.c.call_id, _EVENTS.c.type, _DELIVERIES.c.due_us, _DELIVERIES.c.state).join(
-        _DELIVERIES,
-        (_DELIVERIES.c.seq == _EVENTS.c.seq) & (_DELIVERIES.c.target == target),
-        isouter=not only_dead,
-    )
-    rows = (await tx.execute(query.where(*chosen.where()).order_by(_EVENTS.c.seq))).all()
-    rows = [
-        row
-        for row in rows
-        if row.due_us is None and receivers.wants(chosen.types, row.type) and (row.state == "dead" or not only_dead)
-    ]
+    rows = await _chosen(tx, target, chosen, only_dead)
     known = [row.seq for row in rows if row.state is not None]
     fresh = [_pending(row.seq, target, row.call_id, now_us) for row in rows if row.state is None]
     again = {"state": "pending", "due_us": now_us, "attempts": 0, "claim": None, "settled_us": None}
@@ -296,20 +309,41 @@ async def replay(tx: store.Transaction, target: str, chosen: Chosen, *, now_us: 
     return len(rows)
 
 
-async def hurry(tx: store.Transaction, target: str, *, now_us: int) -> int:
-    """Makes due at once what waits for its next attempt at a target; returns how many."""
-    waiting = (_DELIVERIES.c.target == target, _DELIVERIES.c.state == "pending", _DELIVERIES.c.due_us > now_us)
-    return (await tx.execute(update(_DELIVERIES).where(*waiting).values(due_us=now_us))).rowcount
+async def waiting(connection: store.Connection, target: str, *, now_us: int) -> list[int]:
+    """`seq` of the events that wait for their next attempt at a target, in order."""
+    rows = await connection.execute(
+        select(_DELIVERIES.c.seq).where(*_waits(target, now_us)).order_by(_DELIVERIES.c.seq)
+    )
+    return list(rows.scalars())
+
+
+async def hurry(tx: store.Transaction, target: str, *, now_us: int, seqs: Sequence[int] | None = None) -> int:
+    """Makes due at once what waits for its next attempt at a target, all of it or these events; returns how many."""
+    which = _waits(target, now_us) if seqs is None else [*_waits(target, now_us), _DELIVERIES.c.seq.in_(seqs)]
+    return (await tx.execute(update(_DELIVERIES).where(*which).values(due_us=now_us))).rowcount
+
+
+def _waits(target: str, now_us: int) -> list[ColumnElement[bool]]:
+    return [_DELIVERIES.c.target == target, _DELIVERIES.c.state == "pending", _DELIVERIES.c.due_us > now_us]
 
 
 async def bury(
-    tx: store.Transaction, *, before_us: int, known: Collection[str], off: Collection[str], now_us: int
+    tx: store.Transaction,
+    *,
+    before_us: int,
+    known: Collection[str],
+    off: Collection[str],
+    now_us: int,
+    limit: int = PIECE,
 ) -> int:
     """Makes dead letters of what was written before `before_us` for targets that are not known any more, or switched
-    off: kept for ever, it would fill the database. Returns how many."""
-    old = select(_EVENTS.c.seq).where(_EVENTS.c.created_us < before_us)
+    off: kept for ever, it would fill the database. Returns how many, of at most `limit` events."""
     nobody = or_(_DELIVERIES.c.target.not_in(sorted(known)), _DELIVERIES.c.target.in_(sorted(off)))
-    waits = (_DELIVERIES.c.due_us.is_not(None), _DELIVERIES.c.seq.in_(old), nobody)
+    waiting = (_DELIVERIES.c.due_us.is_not(None), nobody)
+    old = select(_EVENTS.c.seq).where(
+        _EVENTS.c.created_us < before_us, exists().where(_DELIVERIES.c.seq == _EVENTS.c.seq, *waiting)
+    )
+    waits = (*waiting, _DELIVERIES.c.seq.in_(old.order_by(_EVENTS.c.seq).limit(limit)))
     change = {"state": "dead", "due_us": None, "claim": None, "settled_us": now_us, "last_error": "never taken"}
     return (await tx.execute(update(_DELIVERIES).where(*waits).values(change))).rowcount
 
@@ -385,7 +419,7 @@ async def of_type(connection: store.Connection, event_type: str, since_us: int, 
     return [_event(row) for row in rows]
 
 
-async def prune(tx: store.Transaction, *, before_us: int, limit: int = 10_000) -> int:
+async def prune(tx: store.Transaction, *, before_us: int, limit: int = PIECE) -> int:
     """Deletes up to `limit` events created before `before_us` of which no delivery is pending; returns how many."""
     is_pending = exists().where(_DELIVERIES.c.seq == _EVENTS.c.seq, _DELIVERIES.c.due_us.is_not(None))
     old = select(_EVENTS.c.seq).where(_EVENTS.c.created_us < before_us, ~is_pending)

@@ -124,8 +124,7 @@ async def test_receiver(request: web.Request) -> web.StreamResponse:
 )
 async def retry_deliveries(request: web.Request) -> web.StreamResponse:
     here, target = request.app[parts.PARTS], await _target(request)
-    async with here.database.begin() as tx:
-        number = await outbox.hurry(tx, target, now_us=parts.micros(here.clock()))
+    number = await posting.hurry(here.database, target, now_us=parts.micros(here.clock()))
     return routes.json_response({"deliveries": number})
 
 
@@ -163,8 +162,8 @@ async def replay_events(request: web.Request) -> web.StreamResponse:
         until_us=_moment("until", asked.until, here),
         types=tuple(asked.types) if asked.types else receivers.ALL,
     )
-    async with here.database.begin() as tx:
-        number = await outbox.replay(tx, target, chosen, now_us=parts.micros(here.clock()), only_dead=asked.only_dead)
+    now_us = parts.micros(here.clock())
+    number = await posting.replay(here.database, target, chosen, now_us=now_us, only_dead=asked.only_dead)
     return routes.json_response({"deliveries": number})
 
 
