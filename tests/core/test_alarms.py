@@ -82,7 +82,9 @@ def test_quiet_hours_over_midnight_and_within_a_day() -> None:
     assert [day.replace(hour=hour) in noon for hour in (11, 12, 13)] == [False, True, False]
 
 
-@pytest.mark.parametrize("text", ["22:00", "22:00-", "25:00-07:00", "22:00-22:00", "night", "22:00+03:00-07:00", "22:00-07:00Z"])
+@pytest.mark.parametrize(
+    "text", ["22:00", "22:00-", "25:00-07:00", "22:00-22:00", "night", "22:00+03:00-07:00", "22:00-07:00Z"]
+)
 def test_quiet_hours_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="22:00-07:00"):
         alarms.quiet_hours(text)
