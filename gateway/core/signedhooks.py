@@ -18,7 +18,7 @@ MAX_ID = 200
 MAX_SIGNATURES = 16
 """More in one header is no rotation."""
 
-_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID}}}")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, select, text, update
+from sqlalchemy import Row, bindparam, delete, select, text, update
 
 from gateway import store
 from gateway.core import deals, records
@@ -211,20 +211,9 @@ async def forget(tx: store.Transaction, call_ids: Collection[str]) -> None:
         await tx.execute(delete(_CHANGES).where(_CHANGES.c.call_id.in_(chunk)))
 
 
-async def count(connection: store.Connection) -> int:
-    """Calls of which something was said."""
-    return (await connection.execute(select(func.count()).select_from(_RESULTS))).scalar_one()
-
-
 def changed(stored: Stored | None, result: deals.Result, *, at_us: int, by: str, way: str) -> Stored:
     """The next word on a call."""
     return Stored(result, (stored.changes if stored is not None else 0) + 1, at_us, by, way)
-
-
-def without_person(stored: Stored) -> Stored:
-    """As `forget` leaves it."""
-    kept = {name: getattr(stored.result, name) for name in deals.FLAGS}
-    return replace(stored, result=deals.Result(**kept))
 
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, select, update
 
 from gateway import store
 from gateway.core import erasure, events
@@ -222,8 +222,3 @@ async def forget_visitors(tx: store.Transaction, visitor_ids: Collection[str], c
         await tx.execute(delete(_LOG).where(_LOG.c.call_id.in_(chunk)))
     for visitor_id in visitor_ids:
         await tx.execute(delete(_LOG).where(_LOG.c.request.contains(visitor_id, autoescape=True)))
-
-
-async def logged_count(connection: store.Connection, target: str) -> int:
-    """How many attempts of a target are kept."""
-    return (await connection.execute(select(func.count()).where(_LOG.c.target == target))).scalar_one()
