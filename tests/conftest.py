@@ -43,8 +43,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 SLOW_FIRST = (
-    *("test_demo.py", "acceptance/test_services_smoke.py", "services/test_tracker.py"),
-    *("acceptance/test_recording_faults.py", "services/test_recorder.py", "acceptance/test_faults_failopen.py"),
+    *("test_demo.py", "acceptance/test_callbacks_calls.py", "services/test_tracker.py"),
+    *("acceptance/test_recording_faults.py", "outgoing/test_posting.py", "outgoing/test_jsonlines.py"),
+    *("services/test_recorder.py", "acceptance/test_faults_failopen.py"),
     *("daemon/test_recordings.py", "acceptance/test_erasing.py", "web/test_player.py", "test_docs.py"),
     *("acceptance/test_recording_audio.py", "acceptance/test_faults_asterisk.py", "acceptance/test_whisper.py"),
     *("acceptance/test_unanswered.py", "acceptance/test_press_one.py", "acceptance/test_faults_daemon.py"),
