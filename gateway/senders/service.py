@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -146,11 +148,14 @@ class ServiceAdapter:
         self.batching: adapters.Batching | None = getattr(service, "batching", None)
         self._service = service
         self._http = http
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of those whom more than one call is on its way for."""
 
     async def deliver(self, event: Handed, attempt: Attempt) -> Settled:
         """Hands over one event."""
         attempt = self._allowed(attempt)
-        return (await self._settled([(event, attempt)], self._one(event, attempt)))[0]
+        async with self._turn_of(event):
+            return (await self._settled([(event, attempt)], self._one(event, attempt)))[0]
 
     async def deliver_many(self, events: Sequence[tuple[Handed, Attempt]]) -> Sequence[Settled]:
         """Hands over several: together where the service can."""
@@ -159,6 +164,12 @@ class ServiceAdapter:
         events = [(event, self._allowed(attempt)) for event, attempt in events]
         service: adapters.BatchService = self._service  # type: ignore[assignment]  # it has `batching`
         return await self._settled(events, service.tell_many(events))
+
+    def _turn_of(self, event: Handed) -> AbstractAsyncContextManager[None]:
+        """Two calls of a caller whom a CRM does not know would both find nobody, and make two of them."""
+        person_of = getattr(self._service, "person_of", None)
+        person = person_of(event) if person_of is not None and event.type in self.wants else None
+        return nullcontext() if person is None else self._turns.setdefault(person, asyncio.Lock())
 
     def _allowed(self, attempt: Attempt) -> Attempt:
         visitor = attempt.visitor

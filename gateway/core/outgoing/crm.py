@@ -143,6 +143,14 @@ class CrmService:
         self.token_style = crm.token_style
         self.wants = adapters.CLOSING | {RECORDED} | ({RINGING} if policy.cards else frozenset())
 
+    def person_of(self, event: Handed) -> str | None:
+        """Number of whom the call is with: of several calls with one person only one is told at a time."""
+        try:
+            call = told.call(event.data)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        return call.caller_number if call.is_inbound else call.tracking_number
+
     def tell(self, event: Handed, attempt: Attempt) -> talks.Talk[Settled]:
         """Hands over one event; what was learned before a refusal is kept."""
         known = dict(attempt.known)
