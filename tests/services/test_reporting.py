@@ -147,7 +147,7 @@ async def test_restated_days_are_marked_day_by_day(database: store.Database) -> 
 
 async def test_first_contact_resolution(database: store.Database) -> None:
     """R73: 24 callers; one calls again after six days, one after eight, one on another route; of one the agent keyed
-    that it was solved although they called again, of one that it was not. 100 × (1 − 2 ÷ 29) by hand."""
+    that it was solved although they called again, of two that it was not. 100 × (1 − 3 ÷ 30) by hand."""
     rows = [row(number) for number in range(24)]
     later: dict[str, Any] = {"day_local": 20260927, "started_us": examples.NOON + 6 * DAY_US}
     same: dict[str, Any] = {"caller": "+79160000000"}
@@ -158,12 +158,12 @@ async def test_first_contact_resolution(database: store.Database) -> None:
     ]
     rows.append(row(53, {"rating": {"solved": True}}, caller="+79160000777"))
     rows.append(row(54, caller="+79160000777", outcome="no_answer", agent=None))
-    rows.append(row(55, {"rating": {"solved": False}}, caller="+79160000888"))
+    rows += [row(number, {"rating": {"solved": False}}) for number in (55, 56)]
     async with database.begin() as tx:
         await calls.save(tx, rows)
     (one,) = (await read(database)).report(By.SOURCE).rows
-    assert one["answered"] == 29
-    assert one["fcr_percent"] == round(100 * (1 - 2 / 29), 1)
+    assert one["answered"] == 30
+    assert one["fcr_percent"] == 90.0
 
 
 async def test_a_call_behind_the_last_day_counts_as_the_next_contact(database: store.Database) -> None:
