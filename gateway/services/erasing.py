@@ -15,7 +15,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,13 @@ from gateway import store
 from gateway.core import erasure, events, recording, records, ticketdocs
 from gateway.core.rows import Row
 from gateway.pbx import journal, journalfiles
+from gateway.senders import jsonlines
 from gateway.store import audit, calls, forgetting, keyring, profiles, recordings, vault
 
 DAY_US = 86_400_000_000
+WRITING_SECONDS = 5.0
+"""A line is written within milliseconds, unless disk or process hangs."""
+UNWRITTEN = "an event is still being written to the JSON lines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ async def erase(
     `targets` are told that the person's open ticket is closed.
     """
     async with database.begin() as tx:
-        receipt, rows, gone = await _erase_stored(tx, number, ring, actor, now_us, targets)
+        receipt, rows, gone, seqs = await _erase_stored(tx, number, ring, actor, now_us, targets)
+    if places.exports and not await _is_written(database, [row.call_id for row in rows], seqs, now_us):
+        receipt.problems.append(UNWRITTEN)
     receipt.last_backup_ends = records.timestamp(now_us + backup_days * DAY_US)
     files = _Files(number, places, receipt, rows)
     await asyncio.to_thread(files.erase, gone)
@@ -100,7 +106,7 @@ async def erase(
 
 async def _erase_stored(
     tx: store.Transaction, number: str, ring: keyring.KeyRing, actor: str, now_us: int, targets: Collection[str]
-) -> tuple[Receipt, list[calls.CallRow], list[recordings.Recording]]:
+) -> tuple[Receipt, list[calls.CallRow], list[recordings.Recording], list[int]]:
     stone = await forgetting.bury(tx, ring, number, now_us=now_us)
     rows = await forgetting.calls_of(tx, number, stone.pseudonym)
     ids = [row.call_id for row in rows]
@@ -129,7 +135,21 @@ async def _erase_stored(
     receipt.routing_revisions = await forgetting.revisions_naming(tx, number)
     receipt.journal_rows = masked
     # All of them, so that a run after a crash removes files whose keys went before it.
-    return receipt, rows, [one for one in known if one.recording_id not in held]
+    return receipt, rows, [one for one in known if one.recording_id not in held], [*asked, *told]
+
+
+async def _is_written(database: store.Database, call_ids: Sequence[str], seqs: Sequence[int], now_us: int) -> bool:
+    """Waits until no event of theirs is on its way into the JSON lines: what was claimed before they were erased has
+    them in it still, and would be written behind our back. False: it took too long."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while (passed := loop.time() - started) < WRITING_SECONDS:
+        async with database.read() as connection:
+            at_us = now_us + round(passed * 1_000_000)
+            if not await forgetting.are_on_their_way(connection, jsonlines.TARGET, call_ids, seqs, now_us=at_us):
+                return True
+        await asyncio.sleep(0.05)
+    return False
 
 
 @dataclass(slots=True)
@@ -177,6 +197,8 @@ async def erase_visitor(
     receipt = VisitorReceipt(erasure_id, records.timestamp(now_us), entry.seq, salt or "", calls=len(done.call_ids))
     receipt.receivers_served = _served(served)
     if exports:
+        if not await _is_written(database, done.call_ids, done.requests, now_us):
+            receipt.problems.append(UNWRITTEN)
         await asyncio.to_thread(_mask_visitor, exports, visitor_id, set(done.call_ids), receipt)
     return receipt
 

@@ -395,6 +395,19 @@ async def receivers_served(
     return [found[target] for target in sorted(found)]
 
 
+async def are_on_their_way(
+    connection: store.Connection, target: str, call_ids: Sequence[str], seqs: Sequence[int], *, now_us: int
+) -> bool:
+    """Whether somebody holds an event of these calls, or one of these events, to deliver it to a target."""
+    chosen = [_DELIVERIES.c.call_id.in_(chunk) for chunk in statements.chunks(call_ids)]
+    chosen += [_DELIVERIES.c.seq.in_(chunk) for chunk in statements.chunks(seqs)]
+    held = (_DELIVERIES.c.target == target, _DELIVERIES.c.state == "claimed", _DELIVERIES.c.due_us > now_us)
+    for condition in chosen:
+        if (await connection.execute(select(_DELIVERIES.c.seq).where(condition, *held).limit(1))).first() is not None:
+            return True
+    return False
+
+
 async def revisions_naming(connection: store.Connection, number: str) -> list[int]:
     """Routing revisions in which the number stands (a ban list, a destination): they are yours to change."""
     table = schema.routing_revisions

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from gateway import store
 from gateway.core import receivers
 from gateway.core.outgoing import adapters
+from gateway.senders import jsonlines
 from gateway.services import erasing, posting
 from gateway.store import calls, forgetting, keyring, outbox, targets
 from tests.fakes import handing
@@ -99,9 +100,9 @@ class House:
             await outbox.add(tx, [made], self.subscribed)
         self.post.wake()
 
-    async def erase(self) -> erasing.Receipt:
+    async def erase(self, *exports: Path) -> erasing.Receipt:
         none = self.folder / "none"
-        places = erasing.Places(vault=none, spool=none, journal=none, journal_name="", archive=none)
+        places = erasing.Places(none, none, none, "", none, exports)
         return await erasing.erase(
             self.database, PERSON, ring=RING, places=places, backup_days=30, actor="cli:anna", now_us=self.now_us
         )
@@ -238,3 +239,43 @@ async def test_a_fault_of_ours_at_one_answer_stops_nobody(database: store.Databa
     assert [one.call_id for one in crm.got] == [examples.call_id(1), examples.call_id(2)]
     async with database.read() as connection:
         assert await outbox.pending_count(connection, CRM) == 0
+
+
+class HeldLines(jsonlines.JsonLines):
+    """The file, with a disk that waits."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, rotate_bytes=1_000_000)
+        self.is_asked = asyncio.Event()
+        self.may_write = asyncio.Event()
+
+    async def deliver_many(
+        self, events: Sequence[tuple[adapters.Handed, adapters.Attempt]]
+    ) -> Sequence[adapters.Settled]:
+        self.is_asked.set()
+        await self.may_write.wait()
+        return await super().deliver_many(events)
+
+
+async def test_a_line_that_is_being_written_is_waited_for(database: store.Database, tmp_path: Path) -> None:
+    """The erasure masks the file when the line stands in it, not before."""
+    path = tmp_path / "events.jsonl"
+    lines = HeldLines(path)
+    house = House(database, tmp_path, Crm([]))
+    house.subscribed.use({jsonlines.TARGET: receivers.ALL})
+    house.post.use({jsonlines.TARGET: posting.Line("jsonl", lambda: lines)})
+    async with house.running():
+        await house.tell(1)
+        await asyncio.wait_for(lines.is_asked.wait(), 20)
+        erasure = asyncio.create_task(house.erase(path))
+        async with asyncio.timeout(20):
+            while True:
+                async with database.read() as connection:
+                    if await forgetting.is_forgotten(connection, examples.call_id(1)):
+                        break
+                await asyncio.sleep(0.01)
+        lines.may_write.set()
+        receipt = await erasure
+    assert (receipt.problems, receipt.export_lines) == ([], 1)
+    assert examples.call_id(1) in path.read_text()
+    assert [secret for secret in (PERSON[1:], NAME) if secret in path.read_text()] == []
