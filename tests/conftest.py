@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests import laidout
 from tests.remeasuring import pytest_report_teststatus, pytest_runtest_protocol, pytest_terminal_summary
 from tests.rig import AsteriskNode, Daemon, Rig
 from tests.rig.asterisk import ROOT, installation, new_folder
@@ -75,10 +76,22 @@ def no_configuration_is_left_behind() -> Iterator[None]:
     os.environ.pop("DIALMARK_CONFIG", None)
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[laidout.Templates]:
+    """Of databases with all tables."""
+    made = laidout.Templates(tmp_path_factory.mktemp("laidout"), POSTGRES_DSN)
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """SQLAlchemy URL of a fresh, empty database: the test runs once per kind."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: laidout.Templates) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty database: the test runs once per kind. The tables are there already for a test
+    that has a `database`."""
+    has_tables = "database" in request.fixturenames
     if request.param == "sqlite":
+        if has_tables:
+            templates.copy_sqlite(tmp_path / "dialmark.db")
         yield f"sqlite+aiosqlite:///{tmp_path}/dialmark.db"
         return
     if POSTGRES_DSN is None:
@@ -90,11 +103,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     from psycopg import sql
 
     name = f"dialmark_{uuid.uuid4().hex}"
+    made = sql.SQL("create database {} template {}").format(
+        sql.Identifier(name), sql.Identifier(templates.postgres() if has_tables else "template1")
+    )
     with psycopg.connect(POSTGRES_DSN, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-    parameters = psycopg.conninfo.conninfo_to_dict(POSTGRES_DSN)
-    parameters["dbname"] = name
-    yield "postgresql+psycopg://{user}:{password}@{host}:{port}/{dbname}".format(**{"password": "", **parameters})
+        connection.execute(made)
+    yield laidout.url(POSTGRES_DSN, name)
     with psycopg.connect(POSTGRES_DSN, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 

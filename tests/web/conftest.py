@@ -11,13 +11,15 @@ import pytest_asyncio
 
 from gateway import store
 from gateway.web import live, metrics
+from tests import laidout
 from tests.web.browser import chromium as chromium
 from tests.web.browser import opened as opened
 from tests.web.listener import Clock, Listener
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def database(tmp_path: Path) -> AsyncIterator[store.Database]:
+async def database(tmp_path: Path, templates: laidout.Templates) -> AsyncIterator[store.Database]:
+    templates.copy_sqlite(tmp_path / "dialmark.db")
     opened = await store.Database.open(f"sqlite:///{tmp_path / 'dialmark.db'}")
     yield opened
     await opened.close()
