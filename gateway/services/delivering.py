@@ -265,6 +265,8 @@ class Courier:
                 settled = list(await self._adapter.deliver_many(handed))
             else:
                 settled = [await self._adapter.deliver(*one) for one in handed]
+            if len(settled) != len(group):
+                raise ValueError(f"{len(settled)} answers for {len(group)} events")
         except store.StoreUnavailable as error:
             started, at_us = loop.time(), self._shared.now_us()
             settled = [adapters.Settled(adapters.State.WAITING, str(error), again_us=at_us + SECOND_US)] * len(group)

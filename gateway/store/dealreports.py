@@ -150,7 +150,8 @@ def _part(connection: store.Connection, *path: str) -> ColumnElement[Any]:
     if connection.dialect.name == "sqlite":
         found: ColumnElement[Any] = func.json_extract(_CALLS.c.record, f"$.{'.'.join(path)}")
     else:
-        found = cast(_CALLS.c.record, JSONB)[path].astext
+        # It knows no NUL, which a damaged row of the journal can bring: one record would stop all reports.
+        found = cast(func.replace(_CALLS.c.record, "\\u0000", "\\ufffd"), JSONB)[path].astext
     return case((_holds(connection, _CALLS.c.record, f'"{path[0]}":{{'), found), else_=null())
 
 

@@ -35,3 +35,13 @@ async def test_what_was_said_goes_before_rule_and_key(database: store.Database, 
     flags = {(one.qualified, one.spam, one.goal_reached) for one in found}
     assert flags == {(None, None, None), (True, False, True) if said is None else (said, said, said)}
     assert {one.answered for one in found} == {True}
+
+
+async def test_one_record_with_a_nul_stops_no_report(database: store.Database) -> None:
+    """A damaged row of the journal can bring one; PostgreSQL's JSON knows none."""
+    record = {"caller": {"name": "a\0b"}, "scoring": {"qualified": True}}
+    async with database.begin() as tx:
+        await calls.save(tx, [row(1, record)])
+    async with database.read() as connection:
+        (found,) = await dealreports.inbound(connection, 20260921, 20260921)
+    assert found.qualified is True
