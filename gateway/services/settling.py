@@ -110,12 +110,11 @@ def _done(judged: Sequence[Judged]) -> list[outbox.Delivery]:
 
 async def _without_erased(tx: store.Transaction, judged: Sequence[Judged]) -> list[Judged]:
     """The attempts; those of erased persons without anything that was sent, answered or learned."""
-    sent = [one.delivery for one, _ in judged]
-    gone = await forgetting.forgotten(tx, {one.event.call_id for one in sent if one.event.call_id is not None})
-    # Requests on pages are of no call, visitors of many.
-    stored = await outbox.payloads(tx, [one.seq for one in sent])
-    changed = {one.seq for one in sent if stored.get(one.seq) != one.event.payload or one.event.call_id in gone}
-    return [(bare(one) if one.delivery.seq in changed else one, step) for one, step in judged]
+    # Requests on pages are of no call, visitors of many: what is stored is compared too.
+    stored = await outbox.payloads(tx, [one.delivery.seq for one, _ in judged])
+    return [
+        (one if stored.get(one.delivery.seq) == one.delivery.event.payload else bare(one), step) for one, step in judged
+    ]
 
 
 def bare(one: Ended, why: str = ERASED) -> Ended:

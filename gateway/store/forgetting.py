@@ -134,15 +134,6 @@ async def is_forgotten(connection: store.Connection, call_id: str) -> bool:
     return (await connection.execute(query)).first() is not None
 
 
-async def forgotten(connection: store.Connection, call_ids: Collection[str]) -> set[str]:
-    """Those of these calls whose person is gone: erased, or too long ago."""
-    found: set[str] = set()
-    for chunk in statements.chunks(sorted(call_ids)):
-        query = select(_FORGOTTEN.c.call_id).where(_FORGOTTEN.c.call_id.in_(chunk))
-        found |= set((await connection.execute(query)).scalars())
-    return found
-
-
 async def calls_of(connection: store.Connection, *numbers: str) -> list[calls.CallRow]:
     """All calls from or to a number, open ones included, oldest first. A pseudonym finds those erased already."""
     found: dict[str, calls.CallRow] = {}

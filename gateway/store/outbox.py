@@ -213,12 +213,20 @@ async def settle(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_u
     return settled
 
 
+_AS_STORED = select(
+    _EVENTS.c.seq,
+    _EVENTS.c.payload,
+    exists().where(schema.forgotten_calls.c.call_id == _EVENTS.c.call_id).label("is_forgotten"),
+).where(_EVENTS.c.seq.in_(bindparam("seqs", expanding=True)))
+
+
 async def payloads(connection: store.Connection, seqs: Sequence[int]) -> dict[int, str]:
-    """The events as they are stored now; of a person who was erased they differ from what was claimed before."""
+    """The events as they are stored now: what was erased differs from what was claimed before. Those of calls whose
+    person is gone are absent."""
     found: dict[int, str] = {}
     for chunk in statements.chunks(seqs):
-        query = select(_EVENTS.c.seq, _EVENTS.c.payload).where(_EVENTS.c.seq.in_(chunk))
-        found |= {row.seq: row.payload for row in await connection.execute(query)}
+        rows = await connection.execute(_AS_STORED, {"seqs": list(chunk)})
+        found |= {row.seq: row.payload for row in rows if not row.is_forgotten}
     return found
 
 
