@@ -56,8 +56,8 @@ class Settling:
             return state, []
         # Before anything else: a person is erased before this transaction or after it.
         await forgetting.hold_off(tx)
-        judged = await _without_erased(tx, came)
-        await outbox.settle(tx, _done(judged), now_us=now_us)
+        stored = await outbox.settle_as_stored(tx, _done(came), now_us=now_us)
+        judged = await _without_erased(tx, came, stored)
         for one, step in judged:
             await self._keep(tx, one, step, now_us)
         await self._show_cards(tx, judged, now_us)
@@ -108,10 +108,12 @@ def _done(judged: Sequence[Judged]) -> list[outbox.Delivery]:
     return [one.delivery for one, step in judged if step.fate is delivery.Fate.DONE]
 
 
-async def _without_erased(tx: store.Transaction, judged: Sequence[Judged]) -> list[Judged]:
-    """The attempts; those of erased persons without anything that was sent, answered or learned."""
-    # Requests on pages are of no call, visitors of many: what is stored is compared too.
-    stored = await outbox.payloads(tx, [one.delivery.seq for one, _ in judged])
+async def _without_erased(tx: store.Transaction, judged: Sequence[Judged], stored: dict[int, str]) -> list[Judged]:
+    """The attempts; those of erased persons without anything that was sent, answered or learned. `stored`: events that
+    were looked at already."""
+    if unseen := [one.delivery.seq for one, _ in judged if one.delivery.seq not in stored]:
+        stored = stored | await outbox.payloads(tx, unseen)
+    # Requests on pages are of no call, visitors of many: what is stored is compared.
     return [
         (one if stored.get(one.delivery.seq) == one.delivery.event.payload else bare(one), step) for one, step in judged
     ]

@@ -176,6 +176,11 @@ _SETTLE = (
         _DELIVERIES.c.seq.in_(bindparam("seqs", expanding=True)),
     )
     .values(state="done", due_us=None, claim=None, settled_us=bindparam("at_us"), last_error=None)
+    .returning(
+        _DELIVERIES.c.seq,
+        select(_EVENTS.c.payload).where(_EVENTS.c.seq == _DELIVERIES.c.seq).scalar_subquery().label("payload"),
+        exists().where(schema.forgotten_calls.c.call_id == _DELIVERIES.c.call_id).label("is_forgotten"),
+    )
 )
 
 
@@ -204,13 +209,22 @@ async def extend(tx: store.Transaction, delivery: Delivery, *, until_us: int) ->
 
 async def settle(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_us: int) -> int:
     """Marks claimed deliveries done. Returns how many of the claims still held."""
-    settled = 0
+    return len(await _settled(tx, deliveries, now_us))
+
+
+async def settle_as_stored(tx: store.Transaction, deliveries: Sequence[Delivery], *, now_us: int) -> dict[int, str]:
+    """The same; returns what `payloads` would of those that were held, without another statement."""
+    return {row.seq: row.payload for row in await _settled(tx, deliveries, now_us) if not row.is_forgotten}
+
+
+async def _settled(tx: store.Transaction, deliveries: Sequence[Delivery], now_us: int) -> list[Row[*tuple[Any, ...]]]:
+    found: list[Row[*tuple[Any, ...]]] = []
     for target, claim in sorted({(delivery.target, delivery.claim) for delivery in deliveries}):
         seqs = [one.seq for one in deliveries if one.claim == claim and one.target == target]
         for chunk in statements.chunks(seqs):
             held = {"of_target": target, "by": claim, "seqs": list(chunk), "at_us": now_us}
-            settled += (await tx.execute(_SETTLE, held)).rowcount
-    return settled
+            found += (await tx.execute(_SETTLE, held)).all()
+    return found
 
 
 _AS_STORED = select(
