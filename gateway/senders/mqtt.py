@@ -52,12 +52,13 @@ class Broker:
         request = f"PUBLISH {topic} QoS {QOS} to {chosen.host}:{chosen.port}\n\n{event.payload}"
         if attempt.dry_run:
             return adapters.Settled(adapters.State.SKIPPED, "nothing was sent", request=request)
+        client: aiomqtt.Client | None = None
         try:
             async with asyncio.timeout(chosen.timeout_seconds):
                 client = await self._connected()
                 await client.publish(topic, event.payload, qos=QOS, properties=_properties(event))
         except (aiomqtt.MqttError, OSError, ValueError, TimeoutError, outside.Refused) as error:
-            await self._drop()
+            await self._drop(client)
             return adapters.Settled(adapters.State.FAILED, _described(error), request=request)
         return adapters.Settled(adapters.State.DONE, request=request, response="PUBACK")
 
@@ -69,7 +70,7 @@ class Broker:
 
     async def close(self) -> None:
         """Says goodbye to the broker."""
-        await self._drop()
+        await self._drop(self._client)
 
     async def _connected(self) -> aiomqtt.Client:
         async with self._turn:
@@ -94,11 +95,13 @@ class Broker:
                 self._client = client
             return self._client
 
-    async def _drop(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with suppress(aiomqtt.MqttError, OSError):
-                await client.__aexit__(None, None, None)
+    async def _drop(self, client: aiomqtt.Client | None) -> None:
+        # Another delivery that failed on it may have dropped it, and a third be under way on a new one.
+        if client is None or client is not self._client:
+            return
+        self._client = None
+        with suppress(aiomqtt.MqttError, OSError):
+            await client.__aexit__(None, None, None)
 
 
 async def _shake_hands(chosen: receivers.Broker, context: ssl.SSLContext) -> None:

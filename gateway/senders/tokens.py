@@ -64,10 +64,14 @@ class Refreshed:
         self._now_us = now_us
         self._lock = asyncio.Lock()
         self._token: oauth.Token | None = None
+        self._fetching: asyncio.Task[oauth.Token] | None = None
 
     async def token(self, refused: str | None = None) -> str:
         """The token to use, fetched if need be."""
         async with self._lock:
+            if self._fetching is not None:
+                # Whoever asked for it has given up; its refresh token may be void by now.
+                await asyncio.wait([self._fetching])
             token = self._token
             if token is None or token.access == refused or token.until_us - oauth.EARLY_US <= self._now_us():
                 token = await self._fetched()
@@ -80,15 +84,22 @@ class Refreshed:
             raise talks.Refused(talks.Kind.TOKEN, str(error)) from error
         grant = replace(configured, refresh_token=self._kept(configured) or configured.refresh_token)
         # A refresh token that the service has voided must be written down, also when whoever asked has given up.
-        token = await asyncio.shield(asyncio.ensure_future(self._fetch(grant, configured)))
-        self._token = token
-        return token
+        self._fetching = asyncio.ensure_future(self._fetch(grant, configured))
+        self._fetching.add_done_callback(self._end)
+        return await asyncio.shield(self._fetching)
 
     async def _fetch(self, grant: oauth.Grant, configured: oauth.Grant) -> oauth.Token:
         token = await self._drive(oauth.fetch(grant, self._now_us()))
         if token.refresh is not None and token.refresh != grant.refresh_token:
             await asyncio.to_thread(self._keep, configured, token.refresh)
+        self._token = token
         return token
+
+    def _end(self, fetching: asyncio.Task[oauth.Token]) -> None:
+        self._fetching = None
+        if not fetching.cancelled():
+            # Taken, so that a failure that nobody waits for any more is no error of the loop's: the next one asks anew.
+            fetching.exception()
 
     def _kept(self, configured: oauth.Grant) -> str | None:
         """The rotated token, while the configured one is still the one that it came from."""

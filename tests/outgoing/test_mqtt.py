@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiomqtt
+import psutil
 
 from gateway.core import receivers
 from gateway.core.outgoing import adapters
@@ -46,6 +48,10 @@ class Mosquitto:
                 writer.close()
                 return
 
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     async def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -70,8 +76,7 @@ async def sender(broker: Mosquitto, secret: str = "", **changes: object) -> Asyn
         "127.0.0.1",
         broker.port,
         "house/calls",
-        timeout_seconds=5,
-        **changes,  # type: ignore[arg-type]  # as said
+        **{"timeout_seconds": 5, **changes},  # type: ignore[arg-type]  # as said
     )
     made = mqtt.Broker(described, lambda _: secret)
     try:
@@ -118,6 +123,36 @@ async def test_a_broker_that_is_down_and_comes_back(tmp_path: Path) -> None:
         # The cut is noticed with the next event at the latest; the one behind it arrives.
         states = [(await send(made)).state for _ in range(2)]
         assert states[-1] is State.DONE
+
+
+def connections(broker: Mosquitto) -> set[int]:
+    """Our ports of the connections to the broker that are up."""
+    found = psutil.Process().net_connections("tcp")
+    return {
+        each.laddr.port
+        for each in found
+        if each.raddr and each.raddr.port == broker.port and each.status == "ESTABLISHED"
+    }
+
+
+async def test_what_failed_late_leaves_the_new_connection_alone(tmp_path: Path) -> None:
+    """An event that waits for an acknowledgement of a broker that is gone; the next ones have connected anew."""
+    async with running(tmp_path) as broker, sender(broker, timeout_seconds=2) as made:
+        assert (await send(made)).state is State.DONE
+        broker.freeze()
+        late = asyncio.create_task(send(made, 2))
+        await asyncio.wait([late], timeout=0.05)
+        await broker.stop()
+        await broker.start()
+        async with asyncio.timeout(1.5):
+            while (await send(made, 3)).state is not State.DONE:
+                pass
+        assert not late.done()
+        anew = connections(broker)
+        assert len(anew) == 1
+        assert (await late).state is State.FAILED
+        assert (await send(made, 4)).state is State.DONE
+        assert connections(broker) == anew
 
 
 async def test_a_broker_that_refuses_us(tmp_path: Path) -> None:

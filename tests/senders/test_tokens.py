@@ -101,6 +101,34 @@ async def test_a_token_that_was_refused_is_fetched_anew_by_one_of_many(there: To
     assert await asyncio.gather(*(one.token(refused="token-1") for _ in range(4))) == ["token-2"] * 4
 
 
+async def test_who_gives_up_leaves_no_second_fetch_with_a_token_that_counts_no_more(
+    there: TokenService, tmp_path: Path
+) -> None:
+    """The service has taken the refresh token and answers slowly: whoever comes next waits for that answer."""
+    there.rotates = True
+    has_taken, answers = asyncio.Event(), asyncio.Event()
+    http = service.Http(handing.LOOPBACK)
+    there.https.append(http)
+
+    async def slowly(talk: talks.Talk[oauth.Token]) -> oauth.Token:
+        token = await http.drive(talk)
+        has_taken.set()
+        await answers.wait()
+        return token
+
+    grant = oauth.Grant(f"{there.url}/token", "client", "secret", "refresh-0")
+    one = tokens.Refreshed(lambda: grant, slowly, path=tmp_path / "crm", now_us=Clock())
+    first = asyncio.create_task(one.token())
+    await has_taken.wait()
+    first.cancel()
+    await asyncio.wait([first])
+    second = asyncio.create_task(one.token())
+    await asyncio.wait([second], timeout=0.05)
+    answers.set()
+    assert await second == "token-1"
+    assert there.given == 1
+
+
 async def test_a_rotated_refresh_token_survives_a_restart(there: TokenService, tmp_path: Path) -> None:
     there.rotates = True
     assert await made(there, tmp_path).token() == "token-1"
