@@ -418,13 +418,6 @@ async def pending_count(connection: store.Connection, target: str | None = None)
     return (await connection.execute(query)).scalar_one()
 
 
-async def oldest_pending(connection: store.Connection, target: str | None = None) -> int | None:
-    """`created_us` of the oldest event neither done nor dead."""
-    query = select(_EVENTS.c.created_us).join(_DELIVERIES, _DELIVERIES.c.seq == _EVENTS.c.seq)
-    query = query.where(*_unsettled(target)).order_by(_DELIVERIES.c.seq).limit(1)
-    return (await connection.execute(query)).scalar()
-
-
 async def after(connection: store.Connection, seq: int, *, limit: int = 100) -> list[tuple[int, Event]]:
     """Events behind a sequence number, in order, each with its own: for followers like `calls tail`."""
     query = select(_EVENTS.c.seq, *(_EVENTS.c[name] for name in _EVENT_FIELDS))

@@ -146,17 +146,6 @@ async def test_a_dead_event_lets_the_next_pass(database: store.Database) -> None
     assert await pending(database) == 1
 
 
-async def test_the_age_of_the_oldest_pending(database: store.Database) -> None:
-    async with database.read() as connection:
-        assert await outbox.oldest_pending(connection) is None
-    await add(database, event(1), event(2))
-    first, _ = await claim(database)
-    await settle(database, first)
-    async with database.read() as connection:
-        assert await outbox.oldest_pending(connection) == event(2).created_us
-        assert await outbox.oldest_pending(connection, "webhook:crm") is None
-
-
 async def test_pruning_keeps_what_is_pending_or_young(database: store.Database) -> None:
     await add(database, *(event(number) for number in range(1, 6)), targets=("jsonl", "webhook:crm"))
     jsonl, crm = await claim(database), await claim(database, target="webhook:crm")

@@ -20,7 +20,6 @@ WORLD = "https://www.google-analytics.com"
 EUROPE = "https://region1.google-analytics.com"
 
 MAX_EVENTS = 25
-MAX_PARAMS = 25
 MAX_VALUE = 100
 MAX_BACKDATING_US = 72 * 3_600 * SECOND_US
 MAX_SESSION_US = DAY_US
