@@ -33,15 +33,26 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports, lost_ms = _measured(item, nextitem)
     if any(report.failed for report in reports) and lost_ms >= VOID_FROM_MS:
+        # Down to the session, so that the file's calls are made again and not only looked at again. What void calls
+        # left behind, such as a channel that is up, is void with them.
+        reports = [*reports, _torn_down(item)]
         _log(item, [_as_void(report, lost_ms) for report in reports if report.failed])
-        # Down to the session, so that the file's calls are made again and not only looked at again.
-        item.session._setupstate.teardown_exact(None)
         del _first[item.path]
         item._initrequest()  # type: ignore[attr-defined]  # a function's: pytest has no public way to run one twice
         reports, _ = _measured(item, nextitem)
     _log(item, reports)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def _torn_down(item: pytest.Item) -> pytest.TestReport:
+    """How the end of all fixtures went, which raises nothing: it would end the whole run."""
+    ending = pytest.CallInfo.from_call(
+        lambda: item.session._setupstate.teardown_exact(None),
+        "teardown",
+        reraise=(pytest.exit.Exception, KeyboardInterrupt),
+    )
+    return pytest.TestReport.from_item_and_call(item, ending)
 
 
 def _measured(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[list[pytest.TestReport], float]:

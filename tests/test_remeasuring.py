@@ -35,7 +35,9 @@ def stand_still():
 def calls():
     with RUNS.open("a") as runs:
         runs.write("calls\\n")
-    return len(RUNS.read_text().splitlines())
+    made = len(RUNS.read_text().splitlines())
+    yield made
+    {last}
 
 
 def test_calls_are_there(calls):
@@ -47,11 +49,11 @@ def test_sound(calls):
 """
 
 
-def measure(folder: Path, first: str, second: str) -> tuple[int, int, str]:
+def measure(folder: Path, first: str, second: str, last: str = "pass") -> tuple[int, int, str]:
     """Exit code of pytest, how often the calls were made, and what was said."""
     place = folder / "acceptance"
     place.mkdir()
-    (place / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second))
+    (place / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second, last=last))
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.remeasuring", "-p", "no:cacheprovider", "--rootdir"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
     run = subprocess.run(
@@ -73,6 +75,18 @@ def test_a_void_measurement_is_taken_again(tmp_path: Path, first: str, second: s
     code, made, said = measure(tmp_path, first, second)
     assert (code, made) == (0, 2), said
     assert "a gap" in said and "stood still for" in said and "1 measured again" in said
+
+
+def test_what_void_calls_left_behind_ends_nothing(tmp_path: Path) -> None:
+    """Such as a channel that is up; of the second measurement it counts."""
+    (tmp_path / "once").mkdir()
+    void = "calls > 1 or stand_still(); assert calls > 1, 'a gap'"
+    code, made, said = measure(tmp_path / "once", "pass", void, "assert made > 1, 'still up'")
+    assert (code, made) == (0, 2), said
+    assert "still up" in said and "2 measured again" in said
+    (tmp_path / "twice").mkdir()
+    code, made, said = measure(tmp_path / "twice", "pass", void, "assert False, 'still up'")
+    assert (code, made) == (1, 2), said
 
 
 def test_the_second_measurement_counts(tmp_path: Path) -> None:
