@@ -81,11 +81,11 @@ def test_what_void_calls_left_behind_ends_nothing(tmp_path: Path) -> None:
     """Such as a channel that is up; of the second measurement it counts."""
     (tmp_path / "once").mkdir()
     void = "calls > 1 or stand_still(); assert calls > 1, 'a gap'"
-    code, made, said = measure(tmp_path / "once", "pass", void, "assert made > 1, 'still up'")
+    code, made, said = measure(tmp_path / "once", void, "pass", "assert made > 1, 'still up'")
     assert (code, made) == (0, 2), said
     assert "still up" in said and "2 measured again" in said
     (tmp_path / "twice").mkdir()
-    code, made, said = measure(tmp_path / "twice", "pass", void, "assert False, 'still up'")
+    code, made, said = measure(tmp_path / "twice", void, "pass", "assert False, 'still up'")
     assert (code, made) == (1, 2), said
 
 
