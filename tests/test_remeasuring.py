@@ -49,7 +49,7 @@ def test_sound(calls):
 """
 
 
-def measure(folder: Path, first: str, second: str, last: str = "pass") -> tuple[int, int, str]:
+def measure(folder: Path, first: str, second: str, *options: str, last: str = "pass") -> tuple[int, int, str]:
     """Exit code of pytest, how often the calls were made, and what was said."""
     place = folder / "acceptance"
     place.mkdir()
@@ -57,7 +57,12 @@ def measure(folder: Path, first: str, second: str, last: str = "pass") -> tuple[
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.remeasuring", "-p", "no:cacheprovider", "--rootdir"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
     run = subprocess.run(
-        [*argv, str(folder), str(place)], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        [*argv, str(folder), str(place), *options],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return run.returncode, len((place / "runs").read_text().splitlines()), run.stdout
 
@@ -81,11 +86,11 @@ def test_what_void_calls_left_behind_ends_nothing(tmp_path: Path) -> None:
     """Such as a channel that is up; of the second measurement it counts."""
     (tmp_path / "once").mkdir()
     void = "calls > 1 or stand_still(); assert calls > 1, 'a gap'"
-    code, made, said = measure(tmp_path / "once", void, "pass", "assert made > 1, 'still up'")
+    code, made, said = measure(tmp_path / "once", void, "pass", last="assert made > 1, 'still up'")
     assert (code, made) == (0, 2), said
     assert "still up" in said and "2 measured again" in said
     (tmp_path / "twice").mkdir()
-    code, made, said = measure(tmp_path / "twice", void, "pass", "assert False, 'still up'")
+    code, made, said = measure(tmp_path / "twice", void, "pass", last="assert False, 'still up'")
     assert (code, made) == (1, 2), said
 
 
@@ -93,6 +98,14 @@ def test_the_second_measurement_counts(tmp_path: Path) -> None:
     code, made, said = measure(tmp_path, "pass", "stand_still(); assert False, 'a gap'")
     assert (code, made) == (1, 2), said
     assert "1 failed" in said and "1 measured again" in said
+
+
+def test_the_second_measurement_has_a_time_limit_of_its_own(tmp_path: Path) -> None:
+    """Calls that hang when they are made again end the test, and not the patience of whoever waits for the run."""
+    hang = "import threading; threading.Event().wait(0 if calls == 1 else 60)"
+    code, made, said = measure(tmp_path, "pass", f"stand_still(); {hang}; assert False, 'a gap'", "--timeout=3")
+    assert (code, made) == (1, 2), said
+    assert "Timeout (>3.0s)" in said and "1 measured again" in said
 
 
 def test_a_failure_on_a_machine_that_ran_is_red_at_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import random
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Daemon, Rig
 from tests.rig.dialmark import Record
+from tests.rig.preloaded import Process
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, WAIT_ALL = 0x4206, 0x4207, 0x40000000
 EPOLL_CALLS = {"232", "281", "441"}
@@ -164,18 +166,31 @@ async def test_a_loop_that_hangs_is_killed(stage: Stage) -> None:
     stage.phone("desk-1")
     process = stage.daemon._process
     assert process is not None
-    hang(process.pid)
-    call = await stage.rig.call(SALES)
-    assert call.status == 200
-    rang = call.first(180)
-    assert rang is not None and rang < 2000
-    # Its tracer is told first of its end, then its parent.
-    await faults.until(lambda: os.waitpid(process.pid, WAIT_ALL | os.WNOHANG)[0], 15, "the daemon killed")
-    assert await asyncio.to_thread(process.wait, 15) == -signal.SIGKILL
+    with hung(process):
+        call = await stage.rig.call(SALES)
+        assert call.status == 200
+        rang = call.first(180)
+        assert rang is not None and rang < 2000
+        # Its tracer is told first of its end, then its parent.
+        await faults.until(lambda: os.waitpid(process.pid, WAIT_ALL | os.WNOHANG)[0], 15, "the daemon killed")
+        assert await asyncio.to_thread(process.wait, 15) == -signal.SIGKILL
     assert "the event loop has hung for 5 s" in stage.daemon.log()
     stage.daemon.kill()
     stage.daemon.start()
     assert (await faults.record_of(stage, call))["route_source"] == "plan"
+
+
+@contextlib.contextmanager
+def hung(process: subprocess.Popen[bytes] | Process) -> Iterator[None]:
+    """Hangs its loop. At the end it is gone: of whom a tracer does not take note, no parent ever hears."""
+    hang(process.pid)
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.kill()
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, WAIT_ALL)
 
 
 def hang(pid: int) -> None:
