@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -34,6 +35,11 @@ Daemon.interpreter = Interpreter()
 
 for _name in [name for name in os.environ if name.startswith("DIALMARK_") and name not in KEPT]:
     del os.environ[_name]
+
+# A shell without job control begins what runs in the background with Ctrl-C ignored, and all that we start would
+# inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOW_FIRST = (
