@@ -30,7 +30,7 @@ _first: dict[Path, tuple[float, float]] = {}
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Runs a test of calls, and once more if what it measured is void."""
-    if "acceptance" not in item.path.parts:
+    if "acceptance" not in item.path.parts and "make_node" not in getattr(item, "fixturenames", ()):
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports, lost_ms = _measured(item, nextitem)

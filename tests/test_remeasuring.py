@@ -32,7 +32,12 @@ def stand_still():
 
 
 @pytest.fixture(scope="module")
-def calls():
+def make_node():
+    pass
+
+
+@pytest.fixture(scope="module")
+def calls({needed}):
     with RUNS.open("a") as runs:
         runs.write("calls\\n")
     made = len(RUNS.read_text().splitlines())
@@ -49,24 +54,28 @@ def test_sound(calls):
 """
 
 
-def measure(folder: Path, first: str, second: str, *options: str, last: str = "pass") -> tuple[int, int, str]:
+def measure(
+    folder: Path, first: str, second: str, *options: str, last: str = "pass", place: str = "acceptance"
+) -> tuple[int, int, str]:
     """Exit code of pytest, how often the calls were made, and what was said."""
-    place = folder / "acceptance"
-    place.mkdir()
-    (place / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second, last=last))
+    tests = folder / place
+    tests.mkdir()
+    needed = "" if place == "acceptance" else "make_node"
+    (tests / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second, last=last, needed=needed))
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.remeasuring", "-p", "no:cacheprovider", "--rootdir"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
     run = subprocess.run(
-        [*argv, str(folder), str(place), *options],
+        [*argv, str(folder), str(tests), *options],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    return run.returncode, len((place / "runs").read_text().splitlines()), run.stdout
+    return run.returncode, len((tests / "runs").read_text().splitlines()), run.stdout
 
 
+@pytest.mark.parametrize("place", ["acceptance", "pbx"])
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -75,9 +84,9 @@ def measure(folder: Path, first: str, second: str, *options: str, last: str = "p
     ],
     ids=["in the test", "when the calls were made"],
 )
-def test_a_void_measurement_is_taken_again(tmp_path: Path, first: str, second: str) -> None:
+def test_a_void_measurement_is_taken_again(tmp_path: Path, first: str, second: str, place: str) -> None:
     """With calls of its own; what failed, and why it does not count, is told."""
-    code, made, said = measure(tmp_path, first, second)
+    code, made, said = measure(tmp_path, first, second, place=place)
     assert (code, made) == (0, 2), said
     assert "a gap" in said and "stood still for" in said and "1 measured again" in said
 
