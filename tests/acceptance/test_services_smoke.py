@@ -13,8 +13,10 @@ from tests.acceptance.stages import Site, Stage, invites
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Behaviour, Callee, Key, Rig, Voice, standstills, voice_of
 from tests.rig.dialmark import Record
-from tests.rig.processes import wait_until
 from tests.rig.sipua import Caller
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 PROMPTS = sound.PROMPTS
 MODES = ("none", "announce", "announce_opt_out", "opt_in")
