@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway import store
 from gateway.store import keyring, recordings, vault
-from tests.rig import Address, AsteriskNode, processes
+from tests.rig import Address, AsteriskNode, processes, waits
 from tests.rig.asterisk import ROOT, new_folder
 from tests.rig.dialmark import Daemon
 
@@ -73,7 +73,7 @@ def daemon(one: recordings.Recording, container: Path, key: bytes) -> Iterator[P
         mine.start()
         headers = {"Authorization": f"Bearer {token}"}
         player = Player(mine.admin, f"/api/v1/recordings/{one.recording_id}/audio", headers)
-        processes.wait_until(player.answers, START_SECONDS, "a daemon that plays:\n" + mine.log())
+        waits.wait_until(player.answers, START_SECONDS, "a daemon that plays:\n" + mine.log())
         yield player
         player.close()
     finally:
@@ -106,7 +106,7 @@ def plain_file(path: Path) -> Iterator[Player]:
     try:
         assert process.stdout is not None
         player = Player(Address("127.0.0.1", int(process.stdout.readline())), "/")
-        processes.wait_until(player.answers, START_SECONDS, "a peer that plays")
+        waits.wait_until(player.answers, START_SECONDS, "a peer that plays")
         yield player
         player.close()
     finally:

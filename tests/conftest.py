@@ -14,12 +14,24 @@ import hypothesis
 import pytest
 
 from tests import laidout
-from tests.remeasuring import pytest_report_teststatus, pytest_runtest_protocol, pytest_terminal_summary
+from tests.remeasuring import (
+    pytest_addoption,
+    pytest_report_teststatus,
+    pytest_runtest_makereport,
+    pytest_runtest_setup,
+    pytest_terminal_summary,
+)
 from tests.rig import AsteriskNode, Daemon, Rig
 from tests.rig.asterisk import ROOT, installation, new_folder
 from tests.rig.preloaded import Interpreter
 
-__all__ = ["pytest_report_teststatus", "pytest_runtest_protocol", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_report_teststatus",
+    "pytest_runtest_makereport",
+    "pytest_runtest_setup",
+    "pytest_terminal_summary",
+]
 
 # DSN of a PostgreSQL cluster in which databases may be made and dropped: scripts/test sets it.
 POSTGRES_DSN = os.environ.get("DIALMARK_TEST_POSTGRES")

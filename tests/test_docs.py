@@ -22,7 +22,7 @@ from gateway.core import book, events
 from gateway.pbx import trunkfile
 from tests import filesystems
 from tests.conftest import NodeFactory
-from tests.rig import Address, AsteriskNode, Behaviour, Daemon, Rig, processes
+from tests.rig import Address, AsteriskNode, Behaviour, Daemon, Rig, processes, waits
 from tests.rig.asterisk import ROOT
 
 PAGES = sorted(
@@ -127,7 +127,7 @@ def site(make_node: NodeFactory, spool: Path) -> Iterator[Daemon]:
     node.until_endpoint("carrier-a")
     daemon.until_plan()
     # The last that is spoken; `doctor` misses those that are not.
-    processes.wait_until(lambda: "/whisper-en-" in (node.etc / "dialmark_plan.conf").read_text(), 60, "all prompts")
+    waits.wait_until(lambda: "/whisper-en-" in (node.etc / "dialmark_plan.conf").read_text(), 60, "all prompts")
     daemon.until_plan()
     yield daemon
     daemon.stop()
@@ -305,7 +305,7 @@ async def test_events_are_as_the_page_shows_them(site: Daemon) -> None:
     def told() -> list[dict[str, Any]]:
         return [event for event in site.events() if event["type"] == shown["type"]]
 
-    await asyncio.to_thread(processes.wait_until, lambda: bool(told()), 10, "the event in the file")
+    await asyncio.to_thread(waits.wait_until, lambda: bool(told()), 10, "the event in the file")
     assert told()[0].keys() == shown.keys()
     assert shown["data"].keys() - {"…"} <= told()[0]["data"].keys()
 

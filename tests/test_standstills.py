@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from tests.rig import processes, standstills
+from tests.rig import processes, standstills, waits
 
 
 def test_a_standstill_is_measured_where_it_was() -> None:
@@ -15,8 +15,25 @@ def test_a_standstill_is_measured_where_it_was() -> None:
     assert standstills.watch()[0] == sleeper
     processes.freeze(sleeper)
     stopped = time.time()
-    processes.wait_until(lambda: time.time() >= stopped + 0.1, 1, "a tenth of a second")
+    waits.wait_until(lambda: time.time() >= stopped + 0.1, 1, "a tenth of a second")
     os.kill(sleeper, signal.SIGCONT)
-    processes.wait_until(lambda: standstills.lost_ms(stopped) >= 90, 5, "a standstill in the book")
+    waits.wait_until(lambda: standstills.lost_ms(stopped) >= 90, 5, "a standstill in the book")
     assert standstills.lost_ms(stopped, stopped + 0.05) >= 30
-    assert standstills.lost_ms(stopped + 3_600) == 0
+    assert standstills.longest_ms(stopped) >= 90 and standstills.longest_ms(stopped, stopped + 0.05) <= 50
+    assert standstills.lost_ms(stopped + 3_600) == standstills.longest_ms(stopped + 3_600) == 0
+
+
+def test_waiting_does_not_count_what_the_machine_stood_still() -> None:
+    """Of 0.2 s a tenth is lost, so patience lasts for 0.3 s."""
+    sleeper, *_ = standstills.watch()
+    patience = waits.Patience(0.2)
+    began = time.time()
+    processes.freeze(sleeper)
+    while time.time() < began + 0.15:
+        assert not patience.is_over()
+        time.sleep(0.001)
+    os.kill(sleeper, signal.SIGCONT)
+    waits.wait_until(lambda: standstills.lost_ms(began) >= 100, 5, "a standstill in the book")
+    while not patience.is_over():
+        time.sleep(0.001)
+    assert time.time() - began >= 0.2 + standstills.lost_ms(began, began + 0.2) / 1000

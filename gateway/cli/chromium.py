@@ -31,7 +31,8 @@ ARGUMENTS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
     *("--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,900"),
-    "--disable-features=Translate,MediaRouter,OptimizationHints",
+    # A page that failed is opened once more by us; what the browser does by itself hides why it failed.
+    *("--disable-auto-reload", "--disable-features=Translate,MediaRouter,OptimizationHints"),
 )
 
 Event = Callable[[str, dict[str, Any]], None]

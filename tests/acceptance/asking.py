@@ -28,8 +28,8 @@ from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, Key, Rig, Track, Voice, tones, voice_of
 from tests.rig.dialmark import Record
-from tests.rig.processes import wait_until
 from tests.rig.sipua import Caller
+from tests.rig.waits import wait_until
 
 UP, DOWN = "daemon up", "daemon down"
 TALK_SECONDS = 1.5

@@ -20,8 +20,8 @@ from tests.acceptance import sound, stages
 from tests.acceptance.stages import Call, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, Callee, Caller
-from tests.rig.processes import wait_until
 from tests.rig.sipp import Message
+from tests.rig.waits import wait_until
 
 DESKS = {"desk-1": "from-phones", "desk-2": "from-phones", "desk-4": "from-phones", "desk-3": "from-elsewhere"}
 """Phones that may dial, by context; `desk-4` is nobody's, and the context of `desk-3` is not the house's."""

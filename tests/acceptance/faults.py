@@ -9,13 +9,13 @@ import os
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from tests.acceptance import stages
 from tests.acceptance.stages import Site, Stage
 from tests.rig import Address, CallResult, ports
 from tests.rig.dialmark import Record
+from tests.rig.waits import Patience
 
 SALES, CLOSED, SECOND, NOBODY = "74990000001", "74990000002", "74990000003", "74990009999"
 
@@ -256,8 +256,8 @@ async def until(condition: Callable[[], object], seconds: float, what: str) -> N
     Raises:
         TimeoutError: it did not hold within ``seconds``.
     """
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while not await asyncio.to_thread(condition):
-        if time.monotonic() > deadline:
+        if patience.is_over():
             raise TimeoutError(f"after {seconds} s still not: {what}")
         await asyncio.sleep(0.05)

@@ -25,7 +25,7 @@ from tests.acceptance import stages
 from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, RING_HZ, Caller, Daemon, Track, standstills, voice_of
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
 
 LANGUAGE = "ru"
 SLOW_LANGUAGE, SLOW_SECONDS = "ko", 15.0

@@ -16,8 +16,8 @@ from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, Callee, Caller, CallResult, Daemon, Rig
 from tests.rig.dialmark import Record
 from tests.rig.dialmark import Settings as DaemonSettings
-from tests.rig.processes import wait_until
 from tests.rig.sipp import Message
+from tests.rig.waits import Patience, wait_until
 
 QUIET_SECONDS, BUSY_SECONDS = 0.3, 0.1
 
@@ -264,12 +264,17 @@ class Stage:
 
     async def events_of(self, call_id: str, last: str, seconds: float = 5.0) -> list[Record]:
         """Events of a call, waited for until one of type ``last`` is among them."""
-        async with asyncio.timeout(seconds):
-            while True:
-                told = [event for event in self.daemon.events() if event["data"].get("call_id") == call_id]
-                if any(event["type"] == last for event in told):
-                    return told
-                await asyncio.sleep(0.05)
+        patience = Patience(seconds)
+        while True:
+            told = self._told_of(call_id)
+            if any(event["type"] == last for event in told):
+                return told
+            if patience.is_over():
+                raise TimeoutError(f"no {last} of {call_id}, only {[event['type'] for event in told]}")
+            await asyncio.sleep(0.05)
+
+    def _told_of(self, call_id: str) -> list[Record]:
+        return [event for event in self.daemon.events() if event["data"].get("call_id") == call_id]
 
 
 def tried(record: Record) -> list[Tried]:

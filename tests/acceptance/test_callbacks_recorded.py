@@ -18,7 +18,9 @@ from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Callee, Key, Rig, Track, Voice, tones, voice_of
 from tests.rig.headset import Headset
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 ASKED, UNASKED, SLOWLY = "74990000001", "74990000002", "74990000003"
 QUESTION = sound.PROMPTS["consent_opt_in"]

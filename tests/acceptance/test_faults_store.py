@@ -24,7 +24,7 @@ from tests.acceptance import faults, stages
 from tests.acceptance.faults import SALES
 from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
-from tests.rig import AsteriskNode, Daemon, Rig, ports, processes
+from tests.rig import AsteriskNode, Daemon, Rig, ports, processes, waits
 from tests.rig.asterisk import new_folder
 
 LOCKED_SECONDS = 8
@@ -174,7 +174,7 @@ class Cluster:
                 self._command("postgres", *options, "-c", "fsync=off"),
                 cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        processes.wait_until(self._answers, 20, "PostgreSQL up")
+        waits.wait_until(self._answers, 20, "PostgreSQL up")
 
     def _answers(self) -> bool:
         import psycopg

@@ -17,7 +17,7 @@ from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Caller, Rig
 from tests.rig.dialmark import Record
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
 
 TRUNK_B = 'hosts = ["{carrier_b.host}"]'
 ROUTING = (

@@ -22,7 +22,7 @@ from tests.acceptance import stages, words
 from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Daemon, Rig, Voice
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
 
 SECOND = 1_000_000
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"

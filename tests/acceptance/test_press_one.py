@@ -14,7 +14,9 @@ from tests.acceptance.scenes import Played, Scene, Scenes
 from tests.conftest import NodeFactory
 from tests.rig import CALLER_HZ, Behaviour, Headset, Key, Voice, voice_of
 from tests.rig.dialmark import Record
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 SCENES = Scenes()
 ACCEPT, HINT = sound.PROMPTS["accept"], sound.PROMPTS["hint"]

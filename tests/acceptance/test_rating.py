@@ -15,7 +15,9 @@ from tests.acceptance.stages import Site
 from tests.conftest import NodeFactory
 from tests.rig import Caller, Headset, Key
 from tests.rig.dialmark import Record
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 SCENES = Scenes()
 OUTCOME, GOAL, SOLVED = (sound.PROMPTS[f"rate_{one}_agent"] for one in ("outcome", "goal", "solved"))

@@ -11,8 +11,10 @@ from tests.acceptance import sound
 from tests.acceptance.stages import Site, Stage, seconds_of
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Callee, Hold, Rig, Voice, standstills, tones, voice_of
-from tests.rig.processes import wait_until
 from tests.rig.sipua import Caller
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 NOBODY_ASKED, ASKED, WHISPERED, UNRECORDED = "74990000001", "74990000002", "74990000003", "74990000004"
 OPT_IN = sound.PROMPTS["consent_opt_in"]

@@ -17,6 +17,8 @@ from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Rig, Voice, tones
 
+pytestmark = pytest.mark.sound
+
 RECORDED, UNRECORDED = "74990000001", "74990000002"
 
 ROUTING = """

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NodeFactory
-from tests.rig import AsteriskNode, Behaviour, Rig, processes
+from tests.rig import AsteriskNode, Behaviour, Rig, processes, waits
 from tests.rig.asterisk import ROOT
-from tests.rig.processes import wait_until
 from tests.rig.sipp import tone
+from tests.rig.waits import wait_until
 
 DIALPLAN = """
 [general]
@@ -224,9 +224,9 @@ def test_the_manager_account_has_least_rights(node: AsteriskNode) -> None:
 
 def test_generated_files_are_read_when_they_change(node: AsteriskNode) -> None:
     node.write("dialmark_plan.conf", "[dialmark-plan]\nexten => 4990000001,1,NoOp(first)\n")
-    processes.wait_until(lambda: "first" in node.cli("dialplan show dialmark-plan"), 3, "the plan read")
+    waits.wait_until(lambda: "first" in node.cli("dialplan show dialmark-plan"), 3, "the plan read")
     node.write("dialmark_plan.conf", "[dialmark-plan]\nexten => 4990000001,1,NoOp(second)\n")
-    processes.wait_until(lambda: "second" in node.cli("dialplan show dialmark-plan"), 3, "the new plan read")
+    waits.wait_until(lambda: "second" in node.cli("dialplan show dialmark-plan"), 3, "the new plan read")
 
 
 async def test_killed_in_mid_call_and_started_again(rig: Rig) -> None:
@@ -267,7 +267,7 @@ def test_nothing_outlives_its_starter() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     asterisk, phone, folder = done.stdout.split()
     try:
-        processes.wait_until(
+        waits.wait_until(
             lambda: not Path(f"/proc/{asterisk}").exists() and not Path(f"/proc/{phone}").exists(), 5, "both gone"
         )
     finally:

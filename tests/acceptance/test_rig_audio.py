@@ -28,6 +28,8 @@ from tests.rig import (
 )
 from tests.rig.sipp import tone
 
+pytestmark = pytest.mark.sound
+
 CALLER, AGENT, WHISPER = CALLER_HZ, AGENT_HZ, 1700
 NAMES: dict[str, int | tuple[int, int]] = {"ring": RING_HZ, "caller": voice_of(CALLER), "agent": voice_of(AGENT)}
 

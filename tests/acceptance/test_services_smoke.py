@@ -13,7 +13,9 @@ from tests.acceptance.scenes import Played, Scene, Scenes
 from tests.acceptance.stages import invites
 from tests.conftest import NodeFactory
 from tests.rig import CALLER_HZ, Behaviour, Caller, Headset, Key, Track, Voice, standstills, voice_of
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 SCENES = Scenes()
 PROMPTS = sound.PROMPTS

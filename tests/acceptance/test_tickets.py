@@ -14,7 +14,7 @@ from tests.acceptance import stages
 from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, Rig
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
 
 SALES = "74990000001"
 ROUTING = (

@@ -14,8 +14,8 @@ from tests.acceptance import stages
 from tests.acceptance.stages import Stage, Tried, attempts_are
 from tests.conftest import NodeFactory
 from tests.rig import Address, AsteriskNode, Behaviour, Rig, ports
-from tests.rig.processes import wait_until
 from tests.rig.registrar import Registrar
+from tests.rig.waits import wait_until
 
 CARRIERS = ("carrier-a", "carrier-b", "carrier-c", "carrier-d", "carrier-e")
 PASSWORD = "s3cret;with#signs"

@@ -18,7 +18,9 @@ from tests.conftest import NodeFactory
 from tests.rig import Behaviour, Caller, Key, standstills, voice_of
 from tests.rig.asterisk import ROOT
 from tests.rig.dialmark import Record
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 SCENES = Scenes()
 PROMPTS = sound.PROMPTS

@@ -34,7 +34,9 @@ from tests.rig import (
     voice_of,
 )
 from tests.rig.dialmark import CommandFailed
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
+
+pytestmark = pytest.mark.sound
 
 SCENES = Scenes()
 HINT = sound.PROMPTS["hint"]

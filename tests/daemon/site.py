@@ -23,7 +23,7 @@ from gateway.store import keyring
 from gateway.store import routing as revisions
 from tests import told
 from tests.config import files
-from tests.rig import ports, processes
+from tests.rig import ports, waits
 from tests.rig.asterisk import ROOT
 
 KEYS = keyring.new_line("2026-11")
@@ -127,7 +127,7 @@ class Site:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for something outside."""
-        await asyncio.to_thread(processes.wait_until, condition, 20, what)
+        await asyncio.to_thread(waits.wait_until, condition, 20, what)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -142,10 +142,9 @@ class Site:
 
     async def until_check(self, wanted: Mapping[str, object]) -> dict[str, Any]:
         """The check of recordings, once it has these facts."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + 20
+        patience = waits.Patience(20)
         while not wanted.items() <= (found := await self.check())["facts"].items():
-            assert loop.time() < deadline, f"{found} {''.join(self.said)}"
+            assert not patience.is_over(), f"{found} {''.join(self.said)}"
             await asyncio.sleep(0.02)
         return found
 

@@ -19,7 +19,7 @@ from gateway.core import book, hours, prompts, routing
 from gateway.pbx import dialvars, planfile
 from tests.conftest import NodeFactory
 from tests.core import books
-from tests.rig import AsteriskNode, processes
+from tests.rig import AsteriskNode, waits
 from tests.rig.asterisk import ROOT
 
 WEEK = range(7)
@@ -146,7 +146,7 @@ def carried_out(node: AsteriskNode, extensions: str, plan: str, last: str) -> st
     def text() -> str:
         return log.read_bytes()[before:].decode(errors="replace")
 
-    processes.wait_until(lambda: last in text(), 30, last)
+    waits.wait_until(lambda: last in text(), 30, last)
     node.until_idle()
     return text()
 

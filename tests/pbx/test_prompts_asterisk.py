@@ -15,7 +15,7 @@ from gateway.pbx import dialvars, planfile, promptfiles, speech
 from gateway.services import prompter
 from tests.conftest import NodeFactory
 from tests.core import books
-from tests.rig import asterisk, processes
+from tests.rig import asterisk, waits
 
 PLAYED = ("DM_CP", "DM_CT", "DM_W", "DM_AP", "DM_UP", "DM_UT", "DM_MSG")
 
@@ -75,7 +75,7 @@ def log_of(make_node: NodeFactory, plan: str, wanted: list[tuple[str, str]]) -> 
     node.start()
     node.cli("channel originate Local/s@ask application Wait 60")
     log = Path(node.log / "messages.log")
-    processes.wait_until(lambda: "PLAYED ALL" in log.read_text("utf-8", "replace"), 60, "PLAYED ALL")
+    waits.wait_until(lambda: "PLAYED ALL" in log.read_text("utf-8", "replace"), 60, "PLAYED ALL")
     return log.read_text("utf-8", "replace")
 
 

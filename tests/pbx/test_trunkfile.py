@@ -14,7 +14,7 @@ from gateway.core import book, numbers
 from gateway.pbx import trunkfile
 from tests.conftest import NodeFactory
 from tests.core import books
-from tests.rig import AsteriskNode, Rig, processes
+from tests.rig import AsteriskNode, Rig, waits
 
 PASSWORD = 's3cret;with spaces, #"quotes" \\ and => signs; --;-- end'
 
@@ -199,7 +199,7 @@ def test_numbers_become_what_the_core_makes_of_them(make_node: NodeFactory) -> N
     node.start()
     node.cli("channel originate Local/s@walk application Wait 30")
     log = node.log / "messages.log"
-    processes.wait_until(lambda: "WALKED" in log.read_text(), 20, "all numbers walked")
+    waits.wait_until(lambda: "WALKED" in log.read_text(), 20, "all numbers walked")
     found = {
         int(place): (did, cid) for place, did, cid in re.findall(r"NUMBERS (\d+) did=(\d*) cid=(\d*)", log.read_text())
     }
@@ -229,7 +229,7 @@ async def test_a_hostile_caller_number_becomes_digits_or_nothing(
     )
     await caller.final()
     caller.close()
-    await asyncio.to_thread(processes.wait_until, lambda: len(arrived()) > before, 10, "the call in Asterisk's log")
+    await asyncio.to_thread(waits.wait_until, lambda: len(arrived()) > before, 10, "the call in Asterisk's log")
     (did, cid) = arrived()[-1]
     assert did == "74990000001"
     assert re.fullmatch(r"[0-9]{0,24}", cid)
@@ -295,5 +295,5 @@ async def test_the_number_is_read_where_the_carrier_writes_it(
     caller = await rig_of(node).dial(request_user, headers=headers)
     assert await caller.final() == 486
     # Asterisk answers before a thread of its own writes the log.
-    await asyncio.to_thread(processes.wait_until, lambda: len(arrived()) > before, 5, "the log of the call")
+    await asyncio.to_thread(waits.wait_until, lambda: len(arrived()) > before, 5, "the log of the call")
     assert arrived()[before:] == [(did, "79161234567")]

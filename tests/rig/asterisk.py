@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig import ports, processes, standstills
+from tests.rig import ports, processes, standstills, waits
 from tests.rig.ports import Address
 from tests.rig.tones import RING_HZ
 
@@ -157,7 +157,7 @@ class AsteriskNode:
                 stderr=console,
             )
         try:
-            processes.wait_until(self._has_booted, BOOT_SECONDS, "Asterisk fully booted")
+            waits.wait_until(self._has_booted, BOOT_SECONDS, "Asterisk fully booted")
         except (TimeoutError, RuntimeError) as error:
             self.kill()
             raise RuntimeError(f"{error}\n{self.tail()}") from error
@@ -246,13 +246,13 @@ class AsteriskNode:
         Raises:
             TimeoutError: it does not within ``seconds``.
         """
-        processes.wait_until(
+        waits.wait_until(
             lambda: "Unable to find" not in self.cli(f"pjsip show endpoint {name}"), seconds, f"an endpoint {name}"
         )
 
     def until_idle(self, seconds: float = 10.0) -> None:
         """Return when no channel is up: the journal of all calls so far is complete."""
-        processes.wait_until(lambda: self.channels() == 0, seconds, "no channel up")
+        waits.wait_until(lambda: self.channels() == 0, seconds, "no channel up")
 
     def channels(self) -> int:
         """Channels that are up now."""

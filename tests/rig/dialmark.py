@@ -19,7 +19,7 @@ import wave
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tests.rig import ports, preloaded, processes, tones
+from tests.rig import ports, preloaded, processes, tones, waits
 from tests.rig.asterisk import ROOT, AsteriskNode
 from tests.rig.ports import Address
 
@@ -173,10 +173,10 @@ class Daemon:
         Raises:
             RuntimeError: the daemon ended or is not ready in time; the text holds its log.
         """
-        deadline = asyncio.get_running_loop().time() + seconds
+        patience = waits.Patience(seconds)
         while not await asyncio.to_thread(self.is_ready):
             has_ended = self._process is not None and self._process.poll() is not None
-            if has_ended or asyncio.get_running_loop().time() > deadline:
+            if has_ended or patience.is_over():
                 raise RuntimeError("the daemon did not become ready:\n" + self.log())
             await asyncio.sleep(0.05)
 
@@ -268,7 +268,7 @@ class Daemon:
     def until_plan(self, seconds: float = 10.0) -> None:
         """Return when the generated plan that Asterisk holds is of the revision in force."""
         wanted = str(self.revision())
-        processes.wait_until(lambda: self._held_revision() == wanted, seconds, f"revision {wanted} in Asterisk")
+        waits.wait_until(lambda: self._held_revision() == wanted, seconds, f"revision {wanted} in Asterisk")
 
     def revision(self) -> int:
         """Of the routing in force."""
@@ -350,9 +350,9 @@ class Daemon:
         Raises:
             TimeoutError: there were fewer; the note holds the daemon's log.
         """
-        deadline = asyncio.get_running_loop().time() + seconds
+        patience = waits.Patience(seconds)
         while len(found := self.stored()) < number:
-            if asyncio.get_running_loop().time() > deadline:
+            if patience.is_over():
                 error = TimeoutError(f"{len(found)} records of ended calls, not {number}")
                 error.add_note(self.log())
                 raise error
@@ -365,11 +365,11 @@ class Daemon:
         Raises:
             TimeoutError: it did not come; the note holds the daemon's log.
         """
-        deadline = asyncio.get_running_loop().time() + seconds
+        patience = waits.Patience(seconds)
         sql = "SELECT record FROM calls WHERE sip_call_id = ? AND state = ?"
         # The dialplan keeps 64 characters of it.
         while not (rows := self.query(sql, sip_call_id[:64], CLOSED)):
-            if asyncio.get_running_loop().time() > deadline:
+            if patience.is_over():
                 error = TimeoutError(f"no record of {sip_call_id}, state: {self.stored(state=None)[-1:]}")
                 error.add_note(self.log())
                 raise error

@@ -19,6 +19,7 @@ from aiohttp import web
 from gateway.cli import chromium, failures
 from tests.rig import ports
 from tests.rig.ports import Address
+from tests.rig.waits import Patience
 
 PAGE = Path(__file__).with_name("landing.html")
 HOST = "localhost"
@@ -113,9 +114,9 @@ async def visitor(page: LandingPage, address: str, binary: str | None) -> AsyncI
 
 
 async def _until_shown(session: chromium.Session, printed: str) -> Shown:
-    deadline = asyncio.get_running_loop().time() + SHOWN_SECONDS
+    patience = Patience(SHOWN_SECONDS)
     seen = ""
-    while asyncio.get_running_loop().time() < deadline:
+    while not patience.is_over():
         # A page that is still loading has neither button nor number.
         with contextlib.suppress(chromium.CallFailed):
             await session.call("Runtime.evaluate", expression=_AGREE)

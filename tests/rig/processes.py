@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,25 +50,11 @@ def _may_be_real_time() -> bool:
     return subprocess.run(["chrt", "--rr", "1", "true"], capture_output=True).returncode == 0
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll every 10 ms until the condition holds.
-
-    Raises:
-        TimeoutError: it did not within ``seconds``.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {seconds} s still not: {what}")
-        time.sleep(0.01)
-
-
 def freeze(pid: int) -> None:
     """SIGSTOP, and wait until every thread has stopped: one that still runs could answer."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until(
-        lambda: all(_state(task) in "Tt" for task in Path(f"/proc/{pid}/task").iterdir()), 5.0, "all threads stopped"
-    )
+    while not all(_state(task) in "Tt" for task in Path(f"/proc/{pid}/task").iterdir()):
+        time.sleep(0.001)
 
 
 def _state(task: Path) -> str:

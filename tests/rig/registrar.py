@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from tests.rig.ports import Address
-from tests.rig.processes import wait_until
+from tests.rig.waits import wait_until
 
 REALM = "carrier.invalid"
 

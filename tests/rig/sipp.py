@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from tests.rig import ports, processes
+from tests.rig import ports, processes, waits
 from tests.rig.headset import Headset, Voice
 from tests.rig.ports import Address
 
@@ -349,7 +349,7 @@ class Callee:
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
             )
         try:
-            processes.wait_until(self._listens, 10, f"a phone on {self.place}")
+            waits.wait_until(self._listens, 10, f"a phone on {self.place}")
         except BaseException as error:
             error.add_note((folder / "errors.log").read_text(errors="replace"))
             self.stop()
@@ -444,11 +444,11 @@ class Placed:
 
     async def began(self, seconds: float = 5.0) -> bool:
         """Wait for the INVITE to go out; False when SIPp could not bind a port that was free a moment ago."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        patience = waits.Patience(seconds)
         while not (self._trace.exists() and self._trace.stat().st_size):
             if self._process.returncode is not None:
                 return b"Unable to bind" not in self._errors.read_bytes()
-            if asyncio.get_running_loop().time() > deadline:
+            if patience.is_over():
                 return True
             await asyncio.sleep(0.01)
         return True
@@ -459,9 +459,9 @@ class Placed:
         Raises:
             TimeoutError: it was not; the text says what came instead.
         """
-        deadline = asyncio.get_running_loop().time() + seconds
+        patience = waits.Patience(seconds)
         while not any(m.status == status and m.method == "INVITE" and not m.is_sent for m in self.messages):
-            if asyncio.get_running_loop().time() > deadline:
+            if patience.is_over():
                 raise TimeoutError(f"no {status}, only {[m.status or m.method for m in self.messages]}")
             await asyncio.sleep(0.01)
 

@@ -8,6 +8,7 @@ test chooses. UDP, one call, µ-law.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import re
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from tests.rig import ports, tones
 from tests.rig.headset import Headset, Voice
 from tests.rig.ports import Address
+from tests.rig.waits import Patience
 
 _DIGITS = "0123456789*#ABCD"
 PACKET_SECONDS = 0.02
@@ -310,14 +312,14 @@ class Caller:
         self._rtp.sendto(head + payload, tuple(self._peer_media))
 
     async def _until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    self._news.clear()
+        patience = Patience(seconds)
+        while not condition():
+            if patience.is_over():
+                raise TimeoutError(f"no {what}; responses: {self.responses}, BYE: {self.hung_up_by_peer}")
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
                     await self._news.wait()
-        except TimeoutError as error:
-            error.add_note(f"no {what}; responses: {self.responses}, BYE: {self.hung_up_by_peer}")
-            raise
 
 
 def is_tone(ulaw: bytes, hertz: int) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.rig import processes
@@ -49,16 +50,24 @@ def watch() -> list[int]:
         argv = processes.guarded([sys.executable, "-I", "-S", "-c", _SLEEPER, str(core), str(late)])
         _sleepers[late] = subprocess.Popen(processes.real_time(argv, PRIORITY), stdin=subprocess.DEVNULL)
         atexit.register(processes.stop, _sleepers[late])
-    processes.wait_until(lambda: all(late.exists() for late in _sleepers), 10, "sleepers on all cores")
+    while not all(late.exists() for late in _sleepers):
+        time.sleep(0.01)
     return [process.pid for process in _sleepers.values()]
 
 
 def lost_ms(start: float, end: float | None = None) -> float:
     """Milliseconds for which any core stood still between these moments, in seconds since the epoch; until now."""
+    return sum(_standstills_ms(start, end))
+
+
+def longest_ms(start: float, end: float | None = None) -> float:
+    """The same, of the longest one standstill; 0.0 if there was none."""
+    return max(_standstills_ms(start, end), default=0.0)
+
+
+def _standstills_ms(start: float, end: float | None) -> Iterator[float]:
     end = time.time() if end is None else end
-    lost = 0.0
     for late in _sleepers:
         for line in late.read_text().splitlines():
             due, _, woke = line.partition(" ")
-            lost += max(0.0, min(float(woke), end) - max(float(due), start))
-    return 1000 * lost
+            yield 1000 * max(0.0, min(float(woke), end) - max(float(due), start))

@@ -22,7 +22,7 @@ from gateway.core import recording, records
 from gateway.services import recorder
 from gateway.store import audit, calls, forgetting, keyring, outbox, recordings, vault
 from tests import audio
-from tests.rig import processes
+from tests.rig import waits
 from tests.store import examples
 
 RING = keyring.parse(keyring.new_line("2026-11"))
@@ -210,7 +210,7 @@ async def test_a_recorder_that_is_closed_lets_its_loop_go_on(house: House) -> No
     made = house.make()
     running = asyncio.create_task(made.run())
     house.put_pair()
-    await asyncio.to_thread(processes.wait_until, lambda: not house.left(), 20, "an empty spool")
+    await asyncio.to_thread(waits.wait_until, lambda: not house.left(), 20, "an empty spool")
     await made.close()
     house.put_pair(examples.call_id(2))
     await made.step()
@@ -226,7 +226,7 @@ async def test_a_recording_that_is_given_up_is_made_at_the_next_start(house: Hou
     made = house.make()
     step = asyncio.create_task(made.step())
     await asyncio.to_thread(
-        processes.wait_until, lambda: bool(list(house.folder.glob("vault/*/*/*/.*.tmp"))), 20, "a draft"
+        waits.wait_until, lambda: bool(list(house.folder.glob("vault/*/*/*/.*.tmp"))), 20, "a draft"
     )
     step.cancel()
     started = time.monotonic()
