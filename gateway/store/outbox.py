@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, case, delete, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -178,8 +178,12 @@ _SETTLE = (
     .values(state="done", due_us=None, claim=None, settled_us=bindparam("at_us"), last_error=None)
     .returning(
         _DELIVERIES.c.seq,
-        select(_EVENTS.c.payload).where(_EVENTS.c.seq == _DELIVERIES.c.seq).scalar_subquery().label("payload"),
-        exists().where(schema.forgotten_calls.c.call_id == _DELIVERIES.c.call_id).label("is_forgotten"),
+        # By name: on SQLite SQLAlchemy leaves out the table of a column here, and inside, "seq" would be the event's.
+        select(_EVENTS.c.payload)
+        .where(_EVENTS.c.seq == literal_column("deliveries.seq"))
+        .scalar_subquery()
+        .label("payload"),
+        exists().where(schema.forgotten_calls.c.call_id == literal_column("deliveries.call_id")).label("is_forgotten"),
     )
 )
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway import store
 from gateway.core import receivers
-from gateway.store import outbox
+from gateway.store import outbox, schema
 from tests.store import examples, other_process
 from tests.store.examples import NOON, SECOND, event
 
@@ -108,6 +108,20 @@ async def test_a_lost_claim_settles_nothing(database: store.Database) -> None:
         assert await outbox.extend(tx, mine, until_us=NOW + 9 * LEASE)
     assert await claim(database, NOW + 2 * LEASE) == []
     assert await settle(database, mine) == 1
+
+
+async def test_settling_tells_each_event_as_it_is_stored_now(database: store.Database) -> None:
+    """N14: its own text, and none of the one whose person was erased; `payloads` says the same."""
+    await add(database, *(event(number) for number in (1, 2, 3)))
+    claimed = await claim(database)
+    erased = claimed[1].event.call_id
+    async with database.begin() as tx:
+        row = {"call_id": erased, "pseudonym": "p", "why": "erased", "at_us": NOW}
+        await tx.execute(schema.forgotten_calls.insert(), [row])
+        wanted = {one.seq: one.event.payload for one in claimed if one.event.call_id != erased}
+        assert await outbox.payloads(tx, [one.seq for one in claimed]) == wanted
+        assert await outbox.settle_as_stored(tx, claimed, now_us=NOW) == wanted
+    assert len(set(wanted.values())) == 2
 
 
 async def test_the_events_of_a_call_come_in_order(database: store.Database) -> None:
