@@ -99,10 +99,11 @@ async def test_a_courier_that_dies_leaves_only_a_lease(database: store.Database)
         await asyncio.gather(task, return_exceptions=True)
         never.set()
         after = House(database, there.url)
+        after.now_us = house.now_us + LEASE - 1
         async with after.running():
             await after.until(lambda *_: CRM in after.post.couriers)
-            after.now_us += LEASE - 1
-            assert await after.post.couriers[CRM].step() == 0
+            courier = after.post.couriers[CRM]
+            assert (await courier.step(), courier.in_flight, dict(courier.counts), len(there.got)) == (0, 0, {}, 1)
             after.now_us += 1
             (logged,) = await after.until_attempts(1)
         assert logged.attempt == 2
