@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Its calls are made from now on."""
+    """Its calls are made from now on, on a machine that is watched."""
+    if item.get_closest_marker("sound"):
+        standstills.watch()
     item.stash[_began] = time.time()
     _first.setdefault(item.path, (item.stash[_began], None))
 

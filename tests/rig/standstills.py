@@ -34,7 +34,8 @@ with open(sys.argv[2], "a", buffering=1) as late:
         if woke - slept - {SLEEP_SECONDS} > {LATE_SECONDS}:
             late.write(f"{{slept + {SLEEP_SECONDS}}} {{woke}}\\n")
 """
-_sleepers: dict[Path, subprocess.Popen[bytes]] = {}
+_books: list[Path] = []
+_pids: list[int] = []
 
 
 def watch() -> list[int]:
@@ -42,17 +43,18 @@ def watch() -> list[int]:
 
     Without the right to real time nothing is watched.
     """
-    if _sleepers or not processes.real_time([], PRIORITY):
-        return [process.pid for process in _sleepers.values()]
+    if _books or not processes.real_time([], PRIORITY):
+        return _pids
     folder = Path(tempfile.mkdtemp(prefix="dialmark-standstills-"))
     for core in sorted(os.sched_getaffinity(0)):
-        late = folder / str(core)
-        argv = processes.guarded([sys.executable, "-I", "-S", "-c", _SLEEPER, str(core), str(late)])
-        _sleepers[late] = subprocess.Popen(processes.real_time(argv, PRIORITY), stdin=subprocess.DEVNULL)
-        atexit.register(processes.stop, _sleepers[late])
-    while not all(late.exists() for late in _sleepers):
+        _books.append(folder / str(core))
+        argv = processes.guarded([sys.executable, "-I", "-S", "-c", _SLEEPER, str(core), str(_books[-1])])
+        sleeper = subprocess.Popen(processes.real_time(argv, PRIORITY), stdin=subprocess.DEVNULL)
+        _pids.append(sleeper.pid)
+        atexit.register(processes.stop, sleeper)
+    while not all(book.exists() for book in _books):
         time.sleep(0.01)
-    return [process.pid for process in _sleepers.values()]
+    return _pids
 
 
 def lost_ms(start: float, end: float | None = None) -> float:
@@ -67,7 +69,7 @@ def longest_ms(start: float, end: float | None = None) -> float:
 
 def _standstills_ms(start: float, end: float | None) -> Iterator[float]:
     end = time.time() if end is None else end
-    for late in _sleepers:
-        for line in late.read_text().splitlines():
+    for book in _books:
+        for line in book.read_text().splitlines():
             due, _, woke = line.partition(" ")
             yield 1000 * max(0.0, min(float(woke), end) - max(float(due), start))
