@@ -76,6 +76,12 @@ def sources(
     by: Annotated[By, typer.Option("--by", help="A row for each of these.")] = By.SOURCE,
     first: First = "30d",
     last: Last = "today",
+    source: Annotated[
+        str | None, typer.Option("--source", help="Only what is booked on this source.", metavar="KEY")
+    ] = None,
+    campaign: Annotated[
+        str | None, typer.Option("--campaign", help="Only of this campaign; -: of none.", metavar="NAME")
+    ] = None,
     currency: Currency = None,
     form: context.Format = output.Format.TABLE,
     config: context.Config = context.DEFAULT_CONFIG,
@@ -88,8 +94,10 @@ def sources(
     Examples:
         dialmark report sources --from 2026-11-01 --to 2026-11-30
         dialmark report sources --by day --format csv
+        dialmark report sources --by agent --campaign spring
     """
-    rows, said = context.run(_sources(context.settings(config), by, first, last, currency))
+    of = {"source": source, "campaign": campaign}
+    rows, said = context.run(_sources(context.settings(config), by, first, last, currency, of))
     output.listing(rows, SOURCES, form, nothing="No calls in these days.")
     for line in said:
         output.note(line)
@@ -127,7 +135,7 @@ def _days(first: str, last: str, zone: tzinfo) -> tuple[int, int]:
 
 
 async def _sources(
-    chosen: Settings, by: By, first: str, last: str, wanted: str | None
+    chosen: Settings, by: By, first: str, last: str, wanted: str | None, of: dict[str, str | None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     from gateway.core import dealfigures, money
     from gateway.services import reporting
@@ -146,7 +154,7 @@ async def _sources(
         try:
             async with opened.read() as connection:
                 material = await reporting.read(connection, current, begins, ends)
-            report = material.report(reporting.By(by.value), code)
+            report = material.only(**of).report(reporting.By(by.value), code)
         except dealfigures.MixedCurrencies as error:
             raise failures.Failure(f"there is money in {error}: choose one by --currency") from None
         except dealreports.TooManyCalls:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
+from itertools import compress
 from typing import Any
 
 from gateway import store
@@ -20,6 +21,8 @@ from gateway.store import costs as stored_costs
 from gateway.store import dealreports, restated
 
 UNKNOWN = "unknown"
+NO_CAMPAIGN = "-"
+"""Of calls and costs without one."""
 ALL = "all"
 Row = dict[str, Any]
 
@@ -78,6 +81,25 @@ class Material:
     """The same calls as they count, one for each."""
     spent: Sequence[costs.Spend]
     marks: tuple[restated.Mark, ...]
+
+    def only(self, source: str | None = None, campaign: str | None = None) -> Material:
+        """What is booked on this source, of this campaign: so agents can be compared within one promotion (R64).
+        None: of all."""
+        if source is None and campaign is None:
+            return self
+        lines = _Grouping(By.SOURCE, self.current)
+
+        def is_in(day: int, of: str | None, named: str | None) -> bool:
+            is_of_source = source is None or lines.key(day, of, None, None) == source
+            return is_of_source and (campaign is None or (named or NO_CAMPAIGN) == campaign)
+
+        kept = [is_in(one.day_local, one.source, one.campaign) for one in self.calls]
+        return replace(
+            self,
+            calls=list(compress(self.calls, kept)),
+            lines=list(compress(self.lines, kept)),
+            spent=[one for one in self.spent if is_in(one.day, one.source, one.campaign)],
+        )
 
     def report(self, by: By, currency: str | None = None) -> Report:
         """The rows. `currency` None: the only one there is. Of many calls this takes seconds, for which no loop should
@@ -238,7 +260,7 @@ def _group(
     booked = current.sources.get(line) if current is not None else None
     name = booked.name if booked is not None else None
     if by is By.CAMPAIGN:
-        return Group(f"{line} / {campaign or '-'}", source=line, campaign=campaign, name=name)
+        return Group(f"{line} / {campaign or NO_CAMPAIGN}", source=line, campaign=campaign, name=name)
     return Group(line, source=line, name=name)
 
 

@@ -94,6 +94,8 @@ class PageQuery(reports.SpanQuery):
     """Days, what the table has a row of, its order, and the currency."""
 
     by: reporting.By = reporting.By.SOURCE
+    source: reports.Source = None
+    campaign: reports.Campaign = None
     currency: str | None = None
     sort: Annotated[str | None, Field(pattern=reports.SORT_PATTERN)] = None
 
@@ -102,15 +104,16 @@ class PageQuery(reports.SpanQuery):
 async def show_reports(request: web.Request, query: PageQuery) -> web.StreamResponse:
     here = request.app[parts.PARTS]
     span, error = chosen_span(query, here)
-    material = await reports.read(request, span)
+    material = (await reports.read(request, span)).only(query.source, query.campaign)
     given = _given(query, span)
     context: dict[str, Any] = {
         **rendering.frame(request),
         **span_context("/reports", span, here, {name: given[name] for name in given if name not in ("from", "to")}),
         "error": error,
         "by": query.by.value,
-        "tabs": [Choice(name, _address(given, by=key.value, sort=""), key is query.by) for key, name in BY],
+        "tabs": [Choice(name, _address(given, by=key.value, sort=None), key is query.by) for key, name in BY],
         "csv": "/api/v1/reports/sources?" + urlencode({**given, "format": "csv", "limit": reports.MAX_LIMIT}),
+        "narrowed": _narrowed(query, given, here),
         "currencies": [],
         "report": None,
     }
@@ -145,7 +148,7 @@ def _figures(
             _sorting(given, query.sort, "group"),
             _sorted(query.sort, "group"),
         ),
-        "rows": [_row_view(row, query.by, span, here) for row in rows[:MAX_ROWS]],
+        "rows": [_row_view(row, query.by, span, here, given) for row in rows[:MAX_ROWS]],
         "more": max(0, len(rows) - MAX_ROWS),
         "total": _cells(report.total),
         "late": _late(report.marks, here),
@@ -217,14 +220,28 @@ def _given(query: PageQuery, span: reports.Span) -> dict[str, str]:
         "from": str(span.first),
         "to": str(span.last),
         "by": query.by.value,
-        "currency": query.currency or "",
-        "sort": query.sort or "",
+        "source": query.source or None,
+        "campaign": query.campaign,
+        "currency": query.currency or None,
+        "sort": query.sort or None,
     }
-    return {name: value for name, value in values.items() if value}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _address(given: dict[str, str], **changed: str) -> str:
-    return "/reports?" + urlencode({name: value for name, value in {**given, **changed}.items() if value})
+def _address(given: dict[str, str], **changed: str | None) -> str:
+    return "/reports?" + urlencode({name: value for name, value in {**given, **changed}.items() if value is not None})
+
+
+def _narrowed(query: PageQuery, given: dict[str, str], here: parts.AdminParts) -> list[Choice]:
+    """What all figures are of, each with the address without it."""
+    found = []
+    if query.source is not None:
+        name = views.Names(here.current_book()).source(query.source)
+        found.append(Choice(f"Source {name}", _address(given, source=None), True))
+    if query.campaign is not None:
+        said = f"Campaign {query.campaign}" if query.campaign != reporting.NO_CAMPAIGN else "No campaign"
+        found.append(Choice(said, _address(given, campaign=None), True))
+    return found
 
 
 def _sorting(given: dict[str, str], sort: str | None, key: str) -> str:
@@ -239,7 +256,9 @@ def _sorted(sort: str | None, key: str) -> str:
     return "descending" if sort.startswith("-") else "ascending"
 
 
-def _row_view(row: reporting.Row, by: reporting.By, span: reports.Span, here: parts.AdminParts) -> dict[str, Any]:
+def _row_view(
+    row: reporting.Row, by: reporting.By, span: reports.Span, here: parts.AdminParts, given: dict[str, str]
+) -> dict[str, Any]:
     name = row["name"] or row["group"]
     if by is reporting.By.CAMPAIGN:
         name = row["campaign"] or "no campaign"
@@ -247,10 +266,19 @@ def _row_view(row: reporting.Row, by: reporting.By, span: reports.Span, here: pa
         "name": name,
         "sub": (row["name"] or row["source"]) if by is reporting.By.CAMPAIGN else "",
         "calls_address": _calls_address(row, by, span, here),
+        "agents_address": _agents_address(row, by, given),
         "cells": _cells(row, has_costs=by is not reporting.By.AGENT),
         "restated": row["restated"] and by is reporting.By.DAY,
         "spam": row["spam"],
     }
+
+
+def _agents_address(row: reporting.Row, by: reporting.By, given: dict[str, str]) -> str:
+    """The agents within a source or a campaign (R64)."""
+    if by not in (reporting.By.SOURCE, reporting.By.CAMPAIGN):
+        return ""
+    campaign = {"campaign": row["campaign"] or reporting.NO_CAMPAIGN} if by is reporting.By.CAMPAIGN else {}
+    return _address(given, by=reporting.By.AGENT.value, source=row["source"], **campaign, sort=None)
 
 
 def _cells(row: reporting.Row, *, has_costs: bool = True) -> list[tuple[Column, str]]:

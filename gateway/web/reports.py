@@ -57,10 +57,18 @@ class FormQuery(SpanQuery):
     form: Annotated[Form, Field(alias="format", description="json or csv")] = Form.JSON
 
 
+Source = Annotated[
+    str | None, Field(max_length=64, description="Only what is booked on this source; `unknown`: on none")
+]
+Campaign = Annotated[str | None, Field(max_length=255, description="Only of this campaign; -: of none")]
+
+
 class SourcesQuery(FormQuery):
-    """What a row is of, the currency of the money, the order, and which rows."""
+    """What a row is of, of which calls, the currency of the money, the order, and which rows."""
 
     by: Annotated[reporting.By, Field(description="What there is a row of")] = reporting.By.SOURCE
+    source: Source = None
+    campaign: Campaign = None
     currency: Annotated[str | None, Field(description="Money of this one only, where there are several")] = None
     sort: Annotated[
         str | None,
@@ -180,7 +188,8 @@ class Span:
 )
 async def report_sources(request: web.Request, query: SourcesQuery) -> web.StreamResponse:
     here, span = request.app[parts.PARTS], span_of(query, request.app[parts.PARTS])
-    report = await reckoned(await read(request, span), query.by, currency_of(query.currency))
+    material = (await read(request, span)).only(query.source, query.campaign)
+    report = await reckoned(material, query.by, currency_of(query.currency))
     rows = ordered(report.rows, query.sort)
     shown = rows[query.after : query.after + query.limit]
     if query.form is Form.CSV:

@@ -114,6 +114,9 @@ def test_a_late_deal_restates_the_report_with_a_mark(operator: Operator) -> None
     by_campaign = operator("report", "sources", *SPAN, "--by", "campaign", "--format", "json").json
     assert sorted(one["group"] for one in by_campaign) == ["radio / -"]
     assert "restated" in operator("report", "sources", *SPAN).out
+    for of, wanted in ((["--source", "radio", "--campaign", "-"], [5]), (["--campaign", "spring"], [])):
+        by_agent = operator("report", "sources", *SPAN, "--by", "agent", *of, "--format", "json").json
+        assert [one["calls"] for one in by_agent] == wanted
 
 
 def test_what_people_say_goes_before_what_rules_say(operator: Operator) -> None:

@@ -137,6 +137,21 @@ async def test_by_everything_else(database: store.Database) -> None:
     assert {found.report(by).total["calls"] for by in By} == {60}
 
 
+async def test_agents_within_one_promotion(database: store.Database) -> None:
+    """R64: revenue per call of each seller, of one campaign or source alone; its spend with it, and no other's."""
+    await filled(database)
+    found = await read(database)
+    radio, ads, none = found.only(source="radio"), found.only(campaign="=cmd()"), found.only("radio", "=cmd()")
+    assert [(one["agent"], one["calls"], one["revenue_per_call"]) for one in radio.report(By.AGENT).rows] == [
+        ("anna", 40, "205.13")
+    ]
+    assert (radio.report(By.DAY).total["spend"], ads.report(By.DAY).total["spend"]) == ("5000.00", "100.00")
+    assert [(one["agent"], one["calls"]) for one in ads.report(By.AGENT).rows] == [(None, 20)]
+    assert found.only(campaign="-").report(By.SOURCE).rows == radio.report(By.SOURCE).rows
+    assert (none.report(By.AGENT).rows, none.report(By.AGENT).total["calls"]) == ((), 0)
+    assert found.only() is found
+
+
 async def test_restated_days_are_marked_day_by_day(database: store.Database) -> None:
     async with database.begin() as tx:
         await calls.save(tx, [row(1), row(2, day_local=20260930)])

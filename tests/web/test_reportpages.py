@@ -146,8 +146,18 @@ async def test_sorted_grouped_and_narrowed_by_links(listener: Listener, opened: 
         await page.get_by_role("link", name="7 days").click()
         await expect(page.get_by_role("heading", name="By day")).to_be_visible()
         await page.get_by_role("link", name="Source", exact=True).click()
-        await page.get_by_role("link", name="Radio Seven").click()
+        await page.get_by_role("link", name="Radio Seven", exact=True).click()
         await expect(page.locator("tr.row")).to_have_count(6)
+        await page.goto(f"{listener.url}/reports?by=campaign")
+        await page.get_by_role("link", name=f"Agents of {HOSTILE}").click()
+        await expect(page.get_by_role("heading", name="By agent")).to_be_visible()
+        await expect(page.locator(".report-table tbody tr")).to_have_count(1)
+        await expect(page.locator(".report-table tbody td[data-name='Calls']")).to_have_text("1")
+        await expect(page.locator(".chip")).to_have_count(2)
+        await page.get_by_role("link", name=f"Remove the filter Campaign {HOSTILE}").click()
+        await expect(page.locator(".report-table tbody td[data-name='Calls']")).to_have_text("39")
+        await page.get_by_role("link", name="Remove the filter Source Google Ads").click()
+        await expect(page.locator(".report-table tbody td[data-name='Calls']")).to_have_text("45")
         assert await page.title() != "owned"
 
 

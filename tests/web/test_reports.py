@@ -6,6 +6,7 @@ import csv
 import io
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -69,6 +70,17 @@ async def test_it_says_what_the_command_line_says(filled: Listener, http: aiohtt
         {"day": "2026-11-21", "what": "results", "changes": 1, "last_at": "2026-11-23T11:30:00.000Z"}
     ]
     assert said["total"]["won"] == "1200.50"
+
+
+async def test_of_one_source_and_campaign_alone(filled: Listener, http: aiohttp.ClientSession) -> None:
+    """R64; calls without a campaign are to be had too."""
+    async with filled.database.read() as connection:
+        told = await reporting.read(connection, filled.current, 20261101, 20261130)
+    for row in told.report(reporting.By.CAMPAIGN).rows:
+        of = {"source": row["source"], "campaign": row["campaign"] or reporting.NO_CAMPAIGN}
+        said = await ask(http, filled, f"{SOURCES}?from=2026-11-01&to=2026-11-30&by=agent&{urlencode(of)}")
+        assert said["total"]["calls"] == row["calls"]
+        assert said["rows"] == list(told.only(**of).report(reporting.By.AGENT).rows)
 
 
 async def test_thirty_days_unless_asked(filled: Listener, http: aiohttp.ClientSession) -> None:
