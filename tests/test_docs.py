@@ -276,7 +276,7 @@ def test_every_line_of_the_log_is_explained_and_no_other() -> None:
 
 
 def fetched(site: Daemon, page: str) -> str:
-    with urllib.request.urlopen(f"http://{site.admin}/{page}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{site.admin}/{page}", timeout=30) as answer:
         return str(answer.read().decode())
 
 

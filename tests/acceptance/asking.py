@@ -227,7 +227,7 @@ async def _begun(stage: Stage, way: Way, door: asyncio.Lock) -> Caller:
     async with door:
         voice = Voice(CALLER_HZ, keys=way.keys)
         caller = await stage.dial(way.number, caller=way.caller, carrier=way.carrier, voice=voice)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(status > 100 for status, _ in caller.responses):  # noqa: ASYNC110 - one of several
                 await asyncio.sleep(0.01)
     return caller
@@ -247,7 +247,7 @@ async def _call(stage: Stage, way: Way, caller: Caller) -> Asked:
     return Asked(stage.site, caller, during)
 
 
-async def _until_talking(caller: Caller, seconds: float = 30.0) -> None:
+async def _until_talking(caller: Caller, seconds: float = 60.0) -> None:
     """As `Headset.until_talk`, but it looks at little and seldom: many callers listen at once."""
     since: float | None = None
     async with asyncio.timeout(seconds):

@@ -245,7 +245,7 @@ class Scene:
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
-    async def hears(self, headset: Headset, *hertz: int, seconds: float = 15.0, least: float = 0.2) -> None:
+    async def hears(self, headset: Headset, *hertz: int, seconds: float = 40.0, least: float = 0.2) -> None:
         """Return when one of these tones is heard, now.
 
         Raises:
@@ -260,7 +260,7 @@ class Scene:
                     return
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def talks(self, caller: Caller, desk: str = "a", seconds: float = 25.0) -> None:
+    async def talks(self, caller: Caller, desk: str = "a", seconds: float = 60.0) -> None:
         """Return when the caller has heard this desk for half a second, and been heard there."""
         await self.hears(caller.headset, *voice_of(VOICES[desk]), seconds=seconds, least=0.5)
         await self.hears(self._phones[desk].headset, *voice_of(CALLER_HZ))

@@ -104,7 +104,7 @@ class Recorded:
     """Of the call."""
 
 
-async def recorded(stage: Stage, sip_call_id: str, seconds: float = 15.0) -> list[Recorded]:
+async def recorded(stage: Stage, sip_call_id: str, seconds: float = 60.0) -> list[Recorded]:
     """The recordings of an ended call, once there is nothing of it in the spool any more.
 
     Raises:
@@ -120,7 +120,7 @@ async def recorded(stage: Stage, sip_call_id: str, seconds: float = 15.0) -> lis
     ]
 
 
-async def until_spool_is_empty(stage: Stage, call_id: str, seconds: float = 15.0) -> None:
+async def until_spool_is_empty(stage: Stage, call_id: str, seconds: float = 60.0) -> None:
     """Return when no file of this call is in the spool."""
     try:
         await asyncio.to_thread(wait_until, lambda: not spooled(stage, call_id), seconds, "an empty spool")

@@ -256,7 +256,7 @@ class Stage:
         """The record of a call that has ended."""
         return await self.daemon.until_record_of(caller.call_id)
 
-    async def until_journal(self, text: str, seconds: float = 5.0) -> None:
+    async def until_journal(self, text: str, seconds: float = 30.0) -> None:
         """Return when the journal holds this text: the dialplan has come so far."""
         await asyncio.to_thread(wait_until, lambda: text in self.journal(), seconds, f"{text} in the journal")
 
@@ -264,7 +264,7 @@ class Stage:
         """All of it."""
         return self.node.journal.read_text(errors="replace") if self.node.journal.exists() else ""
 
-    async def events_of(self, call_id: str, last: str, seconds: float = 5.0) -> list[Record]:
+    async def events_of(self, call_id: str, last: str, seconds: float = 30.0) -> list[Record]:
         """Events of a call, waited for until one of type ``last`` is among them."""
         patience = Patience(seconds)
         while True:

@@ -118,7 +118,7 @@ async def test_erased_with_a_call_up_and_never_back(stage: Stage, tmp_path: Path
     await talked(stage, (FIRST, PERSON), (SECOND, OTHER))
     up = await stage.dial(FIRST, caller=PERSON, voice=Voice(CALLER_HZ))
     await up.headset.until_talk(AGENT_HZ, 1.0)
-    await faults.until(lambda: len(answered(daemon)) == 1, 10, "the call in the database")
+    await faults.until(lambda: len(answered(daemon)) == 1, 30, "the call in the database")
     [talking] = answered(daemon)
     before = counted(daemon)
     kept = shutil.copytree(stage.node.journal.parent, tmp_path / "journals")
@@ -133,7 +133,7 @@ async def test_erased_with_a_call_up_and_never_back(stage: Stage, tmp_path: Path
     await pressed(stage, phone)
     up.hang_up()
     # Its SIP Call-ID is gone with the person.
-    await faults.until(lambda: not daemon.stored(state="open"), 10, "the end of the call in the database")
+    await faults.until(lambda: not daemon.stored(state="open"), 30, "the end of the call in the database")
     await sound.until_spool_is_empty(stage, talking["call_id"])
     await stage.events_of(talking["call_id"], "call.completed")
     assert sound.rows(daemon, talking["call_id"]) == []

@@ -50,9 +50,9 @@ async def two_calls(stage: Stage) -> tuple[Caller, Caller]:
     await ringing.until(180)
     for name in ("BRIDGE_ENTER", "desk-2"):
         await stage.until_journal(name)
-    await faults.until(lambda: len(stage.daemon.stored(state="open")) == 2, 5, "two open records")
+    await faults.until(lambda: len(stage.daemon.stored(state="open")) == 2, 30, "two open records")
     talks_until = time.monotonic() + TALK_SECONDS
-    await faults.until(lambda: time.monotonic() > talks_until, 5, "a talk")
+    await faults.until(lambda: time.monotonic() > talks_until, 30, "a talk")
     return talking, ringing
 
 
@@ -121,7 +121,7 @@ async def test_ami_cut_and_half_open(stage: Stage) -> None:
     async with Proxy(stage.node.ami) as proxy:
         stage.daemon.configure({"ami": {"host": proxy.place.host, "port": proxy.place.port}})
         await stage.daemon.restart()
-        await faults.until(lambda: manager(stage) == "up", 10, "the manager session")
+        await faults.until(lambda: manager(stage) == "up", 30, "the manager session")
         proxy.cut()
         assert (await stage.call(SALES)).record["outcome"] == "answered"
         await faults.until(lambda: proxy.connections >= 2 and manager(stage) == "up", 15, "a new session")
@@ -141,7 +141,7 @@ async def test_ami_cut_and_half_open(stage: Stage) -> None:
 
 def manager(stage: Stage) -> str:
     """What ``/readyz`` says of the session."""
-    with urllib.request.urlopen(f"http://{stage.daemon.admin}/readyz", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{stage.daemon.admin}/readyz", timeout=30) as answer:
         return "up" if json.load(answer)["checks"]["manager"]["well"] else "down"
 
 
@@ -152,7 +152,7 @@ async def test_a_wrong_manager_account(stage: Stage) -> None:
     await stage.daemon.restart()
     call = await stage.call(SALES)
     assert (call.record["outcome"], call.record["route_source"]) == ("answered", "agi")
-    await faults.until(lambda: "Authentication failed" in stage.daemon.log(200), 10, "the refusal in the log")
+    await faults.until(lambda: "Authentication failed" in stage.daemon.log(200), 30, "the refusal in the log")
     assert "not-the-secret-at-all" not in stage.daemon.log(1000)
     stage.daemon.configure({"ami": {"secret": stage.node.ami_secret}})
     await stage.daemon.restart()

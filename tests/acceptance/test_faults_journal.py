@@ -57,7 +57,7 @@ async def up(stage: Stage, number: int = 3) -> list[Caller]:
     callers = [await stage.dial(SALES) for _ in range(number)]
     for caller in callers:
         await caller.until(200)
-    await faults.until(lambda: len(answered(stage)) == number, 5, "the calls in the database")
+    await faults.until(lambda: len(answered(stage)) == number, 30, "the calls in the database")
     return callers
 
 
@@ -182,14 +182,14 @@ async def test_the_position_is_beyond_the_end(stage: Stage) -> None:
 async def test_the_ballast_lies_beside_the_journal(stage: Stage) -> None:
     """It holds its space, stays at a stop, and goes when the settings want none."""
     ballast = stage.node.journal.with_name("ballast")
-    await faults.until(ballast.exists, 5, "the ballast")
+    await faults.until(ballast.exists, 30, "the ballast")
     assert ballast.stat().st_blocks * 512 >= ballast.stat().st_size == 1_048_576
     stage.daemon.configure({"journal": {"ballast_bytes": 0}})
     await asyncio.to_thread(stage.daemon.stop)
     assert ballast.exists()
     stage.daemon.start()
     await stage.daemon.until_ready()
-    await faults.until(lambda: not ballast.exists(), 5, "the ballast gone")
+    await faults.until(lambda: not ballast.exists(), 30, "the ballast gone")
 
 
 async def test_verify_and_replay_find_what_is_wrong(stage: Stage) -> None:

@@ -75,7 +75,7 @@ def full_disk(daemon: Daemon) -> Iterator[None]:
 def trouble(daemon: Daemon) -> str:
     """What ``/readyz`` says of the journal's way into the database while it is not ready."""
     try:
-        urllib.request.urlopen(f"http://{daemon.admin}/readyz", timeout=5).close()
+        urllib.request.urlopen(f"http://{daemon.admin}/readyz", timeout=30).close()
     except urllib.error.HTTPError as answer:
         with answer:
             return str(json.load(answer)["checks"]["journal"]["summary"])
@@ -88,7 +88,7 @@ async def test_a_full_disk(stage: Stage) -> None:
     await calls(stage, 1)
     with full_disk(stage.daemon):
         placed = await calls(stage)
-        await faults.until(lambda: "records wait" in trouble(stage.daemon), 10, "the complaint in the health")
+        await faults.until(lambda: "records wait" in trouble(stage.daemon), 30, "the complaint in the health")
         placed += await calls(stage, 2)
         assert stage.daemon.is_running
     await all_stored(stage, placed)
@@ -132,7 +132,7 @@ async def test_moved_away_and_back(stage: Stage) -> None:
     await calls(stage, 1)
     away = stage.daemon.database.rename(stage.daemon.database.with_name("away"))
     placed = await calls(stage, 3)
-    await faults.until(lambda: "will be tried again" in stage.daemon.log(100), 10, "the complaint in the log")
+    await faults.until(lambda: "will be tried again" in stage.daemon.log(100), 30, "the complaint in the log")
     assert stage.daemon.is_running
     away.rename(stage.daemon.database)
     await all_stored(stage, placed)

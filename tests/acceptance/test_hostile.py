@@ -75,7 +75,7 @@ class Tap:
         self._socket.settimeout(None)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        wait_until(lambda: b"Authentication accepted" in self.heard, 5, "the manager's login")
+        wait_until(lambda: b"Authentication accepted" in self.heard, 30, "the manager's login")
 
     def _read(self) -> None:
         while data := self._socket.recv(65_536):
@@ -85,7 +85,7 @@ class Tap:
         """All so far: what is asked last is answered last."""
         mark = f"mark-{len(self.heard)}"
         self._socket.sendall(f"Action: Ping\r\nActionID: {mark}\r\n\r\n".encode())
-        wait_until(lambda: mark.encode() in self.heard, 5, "the manager's answer")
+        wait_until(lambda: mark.encode() in self.heard, 30, "the manager's answer")
         return bytes(self.heard)
 
     def close(self) -> None:

@@ -139,7 +139,7 @@ async def test_killed_between_vault_and_row(stage: Stage) -> None:
     with closing(sqlite3.connect(stage.daemon.database, isolation_level=None, timeout=5)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert vault_files(stage.daemon) == before
-        await faults.until(lambda: vault_files(stage.daemon) != before, 10, "a file in the vault")
+        await faults.until(lambda: vault_files(stage.daemon) != before, 30, "a file in the vault")
         stage.daemon.kill()
     assert sound.rows(stage.daemon, call_id) == []
     assert len(sound.spooled(stage, call_id)) == 2
@@ -241,10 +241,10 @@ async def test_a_full_spool(stage: Stage) -> None:
     up = [await talking(stage, number, 0.5) for number in NUMBERS[:2]]
     ballast = stage.node.recordings / "ballast"
     fill(ballast, leave=160_000)
-    await faults.until(lambda: not check_of(daemon)["facts"]["recorded"], 10, "the alarm in the health")
+    await faults.until(lambda: not check_of(daemon)["facts"]["recorded"], 30, "the alarm in the health")
     assert "the spool is nearly full" in check_of(daemon)["summary"]
     assert metric(daemon, "dialmark_recording_accepted") == 0
-    await faults.until(lambda: alerts(daemon) == ["recording-stopped"], 10, "the alarm as an event")
+    await faults.until(lambda: alerts(daemon) == ["recording-stopped"], 30, "the alarm as an event")
     await unrecorded(stage, NUMBERS[2])
     await faults.until(lambda: room(stage) == 0, 20, "a spool without room")
     for caller in up:
@@ -268,7 +268,7 @@ async def test_a_full_spool(stage: Stage) -> None:
     assert (await stage.record_of(away))["outcome"] == "answered"
     assert await sound.recorded(stage, away.call_id) == []
     ballast.unlink()
-    await faults.until(lambda: check_of(daemon)["facts"]["recorded"], 10, "recording again")
+    await faults.until(lambda: check_of(daemon)["facts"]["recorded"], 30, "recording again")
     again = await talking(stage, NUMBERS[2], 1.0)
     again.hang_up()
     assert len(await sound.recorded(stage, again.call_id)) == 1
@@ -324,7 +324,7 @@ def ready(daemon: Daemon) -> list[str]:
 def check_of(daemon: Daemon) -> dict[str, Any]:
     """What `/readyz` says of recordings."""
     try:
-        with urllib.request.urlopen(f"http://{daemon.admin}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{daemon.admin}/readyz", timeout=30) as answer:
             document = json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -334,6 +334,6 @@ def check_of(daemon: Daemon) -> dict[str, Any]:
 
 
 def metric(daemon: Daemon, name: str) -> float:
-    with urllib.request.urlopen(f"http://{daemon.admin}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{daemon.admin}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{"))

@@ -99,7 +99,7 @@ class Listener:
         headers = {"Authorization": f"Bearer {self._token}"} | ({"Range": f"bytes={span}"} if span else {})
         url = f"http://{self._daemon.admin}/api/v1/recordings/{recording_id}/{what}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
                 try:
                     return Answer(answer.status, answer.read())
                 except (http.client.IncompleteRead, ConnectionError) as error:
@@ -123,7 +123,7 @@ async def talked(stage: Stage, *numbers: str, longer: int = 1) -> list[str]:
         one.hang_up()
     if longer > 1:
         await asyncio.to_thread(stage.node.until_idle)
-        await faults.until(lambda: not is_recording(stage.node), 10, "files that Asterisk has closed")
+        await faults.until(lambda: not is_recording(stage.node), 30, "files that Asterisk has closed")
         for path in stage.node.recordings.glob("*.sln"):
             path.write_bytes(path.read_bytes() * longer)
         stage.daemon.start()
@@ -289,7 +289,7 @@ async def test_sound_without_consent(stage: Stage) -> None:
             shutil.copy(sound_file(stage.node.folder), stage.node.recordings / f"{call_id}.1-{side}.sln")
     for call_id in (*refused, unknown):
         await sound.until_spool_is_empty(stage, call_id, 20)
-    await faults.until(lambda: len(alerts(daemon)) >= before + 3, 10, "three alarms")
+    await faults.until(lambda: len(alerts(daemon)) >= before + 3, 30, "three alarms")
     found = {call_id: sound.rows(daemon, call_id)[0] for call_id in (*refused, unknown)}
     assert {state for _, _, state in found.values()} == {"refused"}
     said = dict(daemon.query("SELECT call_id, why FROM recordings WHERE state = 'refused'"))
@@ -409,7 +409,7 @@ async def test_wrong_rings(stage: Stage) -> None:
 def summary(daemon: Daemon) -> str:
     """What `/readyz` says of recordings."""
     try:
-        with urllib.request.urlopen(f"http://{daemon.admin}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{daemon.admin}/readyz", timeout=30) as answer:
             document = json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

@@ -96,7 +96,7 @@ async def test_a_caller_gives_up(rig: Rig, behaviour: Behaviour) -> None:
     assert result.status == 487
     # The caller has its answer before the phone has its CANCEL.
     heard = ["INVITE", "CANCEL", "ACK"]
-    wait_until(lambda: [m.method for m in phone.messages if not m.is_sent and m.status is None] == heard, 5.0, "CANCEL")
+    wait_until(lambda: [m.method for m in phone.messages if not m.is_sent and m.status is None] == heard, 30, "CANCEL")
 
 
 async def test_an_agent_hangs_up(rig: Rig) -> None:
@@ -149,7 +149,7 @@ async def test_a_stranger_is_challenged_and_logged(rig: Rig) -> None:
     caller = await rig.dial("74990000001", stranger=True)
     assert await caller.final() == 401
     log = rig.node.log / "security.log"
-    wait_until(lambda: caller.place.host in log.read_text(errors="replace"), 5, "a line of the stranger")
+    wait_until(lambda: caller.place.host in log.read_text(errors="replace"), 30, "a line of the stranger")
 
 
 async def test_a_new_endpoint_is_seen(node: AsteriskNode) -> None:

@@ -264,7 +264,7 @@ async def test_a_stranger_is_refused_and_leaves_no_record(stage: Stage) -> None:
 
 def _until_written(log: Path, words: str) -> None:
     """Asterisk's logger is a thread of its own."""
-    wait_until(lambda: words in log.read_text(errors="replace"), 5, f"{words} in {log.name}")
+    wait_until(lambda: words in log.read_text(errors="replace"), 30, f"{words} in {log.name}")
 
 
 async def _options(host: str, target: Address, user: str = "") -> int:

@@ -150,7 +150,7 @@ async def killed_after(gateways: Gateways, daemon: Daemon, answers: int, asking:
     """So many ask at once, at both; the daemon dies when some have been answered."""
     wanted = gateways.answered + answers
     opened = [asyncio.create_task(gateways.open(gateways.daemons[place % 2])) for place in range(asking)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while gateways.answered < wanted and not all(one.done() for one in opened):
             await asyncio.wait(opened, return_when=asyncio.FIRST_COMPLETED, timeout=0.001)
     daemon.kill()

@@ -104,7 +104,7 @@ class Site:
         )
         reading = asyncio.create_task(self._read())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 await self.until_said("READY")
             yield self
         finally:
@@ -160,7 +160,7 @@ class Site:
 
     def _fetch(self, page: str) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/{page}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/{page}", timeout=30) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as refused:
             return refused.read().decode()

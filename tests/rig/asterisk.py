@@ -25,7 +25,7 @@ from tests.rig.tones import RING_HZ
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ("dialmark_plan.conf", "dialmark_trunks.conf", "dialmark_pjsip.conf")
-BOOT_SECONDS = 30.0
+BOOT_SECONDS = 90.0
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from tests.rig import ports, preloaded, processes, tones, waits
 from tests.rig.asterisk import ROOT, AsteriskNode
 from tests.rig.ports import Address
 
-START_SECONDS = 30.0
-RECORD_SECONDS = 10.0
+START_SECONDS = 90.0
+RECORD_SECONDS = 40.0
 CLOSED = "closed"
 
 Record = dict[str, Any]
@@ -183,7 +183,7 @@ class Daemon:
     def is_ready(self) -> bool:
         """``/readyz`` says 200 now."""
         try:
-            with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -122,7 +122,7 @@ class Headset:
         """One that is still starting when its call is answered speaks too late."""
         return bool(self.deeds("ready"))
 
-    async def until_ready(self, seconds: float = 10.0) -> None:
+    async def until_ready(self, seconds: float = 30.0) -> None:
         """Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not self.is_ready:  # noqa: ASYNC110  another process writes it
@@ -203,7 +203,7 @@ class Headset:
         self.heard()
         return self._keys_heard
 
-    async def until(self, fulfilled: Callable[[Track], bool], seconds: float = 10.0) -> Track:
+    async def until(self, fulfilled: Callable[[Track], bool], seconds: float = 30.0) -> Track:
         """Return when this holds for all that was heard so far, which is given back.
 
         Raises:
@@ -216,7 +216,7 @@ class Headset:
                 await asyncio.sleep(0.05)
 
     async def until_heard(
-        self, *hertz: int, seconds: float = 10.0, least: float = 0.1, since: float | None = None
+        self, *hertz: int, seconds: float = 30.0, least: float = 0.1, since: float | None = None
     ) -> float:
         """Return when one of these tones is heard for ``least`` seconds from now on: the moment it began.
 
@@ -235,7 +235,7 @@ class Headset:
                 since = max(since, heard.end - least - LOOK_BACK_SECONDS)
                 await asyncio.sleep(0.05)
 
-    async def until_talk(self, hertz: int, seconds: float, within: float = 30.0) -> Track:
+    async def until_talk(self, hertz: int, seconds: float, within: float = 60.0) -> Track:
         """Return when the voice with this tone has been heard over so many seconds from now on: all heard so far.
 
         Raises:

@@ -34,7 +34,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1 << 18
 """Bytes of a request."""
-START_SECONDS = 30
+START_SECONDS = 90
 PR_SET_PDEATHSIG = 1
 NOT_IMPORTED = ("__main__", "migrations.env")
 LATE = ("alembic.command", "sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg")

@@ -349,7 +349,7 @@ class Callee:
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
             )
         try:
-            waits.wait_until(self._listens, 10, f"a phone on {self.place}")
+            waits.wait_until(self._listens, 30, f"a phone on {self.place}")
         except BaseException as error:
             error.add_note((folder / "errors.log").read_text(errors="replace"))
             self.stop()
@@ -442,7 +442,7 @@ class Placed:
     def messages(self) -> list[Message]:
         return read_trace(self._trace)
 
-    async def began(self, seconds: float = 5.0) -> bool:
+    async def began(self, seconds: float = 30.0) -> bool:
         """Wait for the INVITE to go out; False when SIPp could not bind a port that was free a moment ago."""
         patience = waits.Patience(seconds)
         while not (self._trace.exists() and self._trace.stat().st_size):
@@ -453,7 +453,7 @@ class Placed:
             await asyncio.sleep(0.01)
         return True
 
-    async def until(self, status: int, seconds: float = 10.0) -> None:
+    async def until(self, status: int, seconds: float = 30.0) -> None:
         """Return when the INVITE has been answered with this status.
 
         Raises:
@@ -465,7 +465,7 @@ class Placed:
                 raise TimeoutError(f"no {status}, only {[m.status or m.method for m in self.messages]}")
             await asyncio.sleep(0.01)
 
-    async def result(self, seconds: float = 120.0) -> CallResult:
+    async def result(self, seconds: float = 300.0) -> CallResult:
         """Wait for the end of the call."""
         try:
             async with asyncio.timeout(seconds):

@@ -125,7 +125,7 @@ class Caller:
         """Final status of the INVITE, if it came."""
         return next((status for status, _ in self.responses if status >= 200), None)
 
-    async def until(self, status: int, seconds: float = 10.0) -> None:
+    async def until(self, status: int, seconds: float = 30.0) -> None:
         """Return when the INVITE was answered with this status.
 
         Raises:
@@ -133,7 +133,7 @@ class Caller:
         """
         await self._until(lambda: any(code == status for code, _ in self.responses), seconds, f"status {status}")
 
-    async def final(self, seconds: float = 30.0) -> int:
+    async def final(self, seconds: float = 60.0) -> int:
         """The final status of the INVITE."""
         await self._until(lambda: self.status is not None, seconds, "a final response")
         assert self.status is not None
@@ -151,7 +151,7 @@ class Caller:
             return True
         return False
 
-    async def until_heard(self, hertz: int, seconds: float = 10.0) -> None:
+    async def until_heard(self, hertz: int, seconds: float = 30.0) -> None:
         """Return when 100 ms of this tone have been heard at one stretch."""
         await self._until(
             lambda: is_tone(b"".join(data for _, data in self.heard)[-800:], hertz), seconds, f"{hertz} Hz"
@@ -175,7 +175,7 @@ class Caller:
 
         With a voice it returns when they are queued.
         """
-        await self._until(lambda: self._peer_media is not None, 5, "an SDP answer")
+        await self._until(lambda: self._peer_media is not None, 30, "an SDP answer")
         if self._headset is not None:
             self._headset.press(digits)
             return
@@ -184,7 +184,7 @@ class Caller:
 
     async def speak(self, payload: bytes) -> None:
         """Send µ-law audio in real time."""
-        await self._until(lambda: self._peer_media is not None, 5, "an SDP answer")
+        await self._until(lambda: self._peer_media is not None, 30, "an SDP answer")
         for place in range(0, len(payload), 160):
             self._send_rtp(payload[place : place + 160], payload_type=0, timestamp=self._rtp_time)
             self._rtp_time += 160

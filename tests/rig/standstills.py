@@ -62,6 +62,11 @@ def lost_ms(start: float, end: float | None = None) -> float:
     return sum(_standstills_ms(start, end))
 
 
+def mean_lost_ms(start: float) -> float:
+    """The same of a core, since this moment."""
+    return lost_ms(start) / max(1, len(_books))
+
+
 def longest_ms(start: float, end: float | None = None) -> float:
     """The same, of the longest one standstill; 0.0 if there was none."""
     return max(_standstills_ms(start, end), default=0.0)

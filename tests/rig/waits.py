@@ -17,7 +17,7 @@ class Patience:
 
     def is_over(self) -> bool:
         waited = time.time() - self._began
-        return waited > self._seconds and waited - standstills.lost_ms(self._began) / 1000 > self._seconds
+        return waited > self._seconds and waited - standstills.mean_lost_ms(self._began) / 1000 > self._seconds
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -226,7 +226,7 @@ async def test_without_a_store_pages_are_told_at_once_and_beats_are_kept(
 async def test_the_task_answers_by_itself(clinic: Clinic) -> None:
     """As the daemon runs it: pages, signs and calls without a step by hand."""
     running = asyncio.create_task(clinic.leasing.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         first = await clinic.leasing.arrive(arrivals.Arrival("clinic", "https://clinic.example/"))
         assert await clinic.leasing.beat(first.visit_id, [first.shows[0].lease_id or ""])
         assert not await clinic.leasing.beat(None, ["nobody's"])

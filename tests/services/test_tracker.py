@@ -434,7 +434,7 @@ async def test_records_wait_for_the_database(
         reading = asyncio.create_task(desk.read())
         await until(lambda: running.problem is not None)
         assert not reading.done()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reading
     problem: str | None = running.problem
     assert problem is None

@@ -360,7 +360,7 @@ async def test_an_erasure_waits_for_who_is_writing_records(desk: Desk) -> None:
 async def until_waiting(tx: store.Transaction) -> None:
     """PostgreSQL: until somebody waits for a lock. SQLite lets one writer in at a time: a few turns of the loop do."""
     query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while tx.dialect.name != "sqlite" and not (await tx.execute(query)).scalar():  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0)
     for _ in range(20):

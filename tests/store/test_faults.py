@@ -39,7 +39,7 @@ async def test_a_process_killed_in_a_transaction_leaves_nothing_and_blocks_nobod
         assert await other_process.line(process) == "ready"
         process.kill()
         await process.wait()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await save(database, 3)
     assert await stored(database) == {examples.call_id(1), examples.call_id(3)}
 

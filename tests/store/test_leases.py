@@ -257,5 +257,5 @@ async def test_a_process_killed_between_assignment_and_answer(database: store.Da
         assert await leasing_process.line(process) == "ready"
         process.kill()
         await process.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert shown(await ask(database, "boris", "anna", "clara")) == ["issued 1", "kept 0", "exhausted"]

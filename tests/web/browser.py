@@ -13,6 +13,9 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests.web.listener import Listener
 
+# For what never comes: how fast a page is, tests measure elsewhere.
+expect.set_options(timeout=30_000)
+
 TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
   [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
     .map((e) => `${e.tagName}.${e.className} ${e.getBoundingClientRect().right}`).slice(0, 12)"""

@@ -119,7 +119,7 @@ class Front:
 
     async def until(self, kind: str, number: int = 1) -> None:
         """Until so many requests of a kind have been answered well."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while len([one for one, status in self.seen if one == kind and status < 300]) < number:
                 self._news.clear()
                 await self._news.wait()
@@ -127,7 +127,7 @@ class Front:
     async def comes_to(self, ask: Callable[[], Awaitable[T]], wanted: T) -> None:
         """Signs of life are stored a little after they are answered: the store is asked until it says so."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await ask() != wanted:
                     pass
         assert await ask() == wanted

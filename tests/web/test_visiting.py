@@ -368,7 +368,7 @@ async def test_a_store_that_is_away_is_said_at_once(front: Front, database_url: 
         assert (await front.again("beat", first)).json["ok"] is True
         assert (await front.post("callback")).status == 503
         assert (await front.ask("GET", "/dni/v1/clinic.js")).status == 200
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (await front.visit()).status != 200:
             pass
     assert (await slot_of(front)).seen_us == front.now_us
@@ -376,7 +376,7 @@ async def test_a_store_that_is_away_is_said_at_once(front: Front, database_url: 
 
 async def answered(front: Front, before: Said | None = None) -> Said:
     """A page that asks until it is told."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (said := await front.visit(before)).status != 200:
             pass
     return said

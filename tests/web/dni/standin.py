@@ -68,7 +68,7 @@ class Gateway:
 
     async def until(self, kind: type[scriptwire.Sender], number: int = 1) -> Any:
         """The `number`th request of a kind, when it is there."""
-        async with asyncio.timeout(20), self.news:
+        async with asyncio.timeout(60), self.news:
             await self.news.wait_for(lambda: len(self.of(kind)) >= number)
         return self.of(kind)[number - 1]
 

@@ -179,7 +179,7 @@ async def test_a_consent_banner_accepted_and_taken_back(visitor: Visitor) -> Non
     await visitor.settled(page)
     assert await visitor.texts(page) == [OWN]
     await visitor.lent.until("leave")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await visitor.context.cookies():
             await page.evaluate("1")
     assert [await visitor.count(table) for table in ("visitors", "visits", "page_views")] == [0, 0, 0]
