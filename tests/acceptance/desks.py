@@ -104,7 +104,7 @@ async def missed(stage: Stage, number: str, **options: Any) -> tuple[Call, int]:
     return call, int(found[0])
 
 
-async def until_row(stage: Stage, query: str, *parameters: object, seconds: float = 5.0) -> tuple[Any, ...]:
+async def until_row(stage: Stage, query: str, *parameters: object, seconds: float = 30.0) -> tuple[Any, ...]:
     """The first row, once there is one."""
     await asyncio.to_thread(wait_until, lambda: bool(stage.daemon.query(query, *parameters)), seconds, query)
     return stage.daemon.query(query, *parameters)[0]
@@ -146,7 +146,7 @@ class Page:
             headers={"Authorization": f"Bearer {self._token}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

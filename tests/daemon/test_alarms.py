@@ -341,7 +341,7 @@ async def test_raised_and_over_by_webhook_and_by_mail(database: store.Database, 
             house.free = 1
             assert await house.see() == {"disk-nearly-full"}
             await there.until(lambda: len(there.taken) == 1)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     async with database.read() as connection:
                         state = await targets.state(connection, mail.TARGET)
@@ -353,7 +353,7 @@ async def test_raised_and_over_by_webhook_and_by_mail(database: store.Database, 
             await house.see(1)
             assert await house.see(1) == set()
             await there.until(lambda: len(there.taken) == 2)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     if len(box.got) == 2:
                         break

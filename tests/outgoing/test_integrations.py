@@ -71,7 +71,7 @@ class House:
 
     async def until(self, condition: Callable[[list[targets.Logged]], bool]) -> list[targets.Logged]:
         """The deliveries so far, oldest first, when they are as they shall be."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with self.database.read() as connection:
                     logged = (await targets.last(connection, self.target))[::-1]
@@ -124,7 +124,7 @@ async def test_a_crm_that_was_away_for_an_hour_has_each_call_once(database: stor
     async with house.running():
         for one in calls:
             await house.tell(one)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while {one["hs_call_external_id"] for one in there.calls} != {f"call-{place}" for place in range(3)}:
                 house.now_us += 600 * SECOND
                 house.post.wake()
@@ -149,7 +149,7 @@ async def test_a_batch_of_metrica_is_named_uploaded_and_followed_across_a_restar
         await house.until(lambda logged: len(logged) >= 3)
     house.start()
     async with house.running():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 house.now_us += metrica.EVERY_US
                 house.post.wake()

@@ -89,7 +89,7 @@ class House:
         assert isinstance(killed, _KilledAfterWriting)
         killed.wrote = asyncio.Event()
         assert await courier.step() == len(expected)
-        await asyncio.wait_for(killed.wrote.wait(), 20)
+        await asyncio.wait_for(killed.wrote.wait(), 60)
         assert set(ids(*expected)) <= set(self.written())
         await courier._abandon()
 
@@ -157,7 +157,7 @@ async def test_more_than_a_batch_needs_no_wait(house: House) -> None:
     await house.add(*range(jsonlines.BATCH + 7))
     courier = house.courier()
     task = asyncio.create_task(courier.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if await house.waiting() == 0:
                 break

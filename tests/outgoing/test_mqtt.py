@@ -38,7 +38,7 @@ class Mosquitto:
         self._process = await asyncio.create_subprocess_exec(
             program, "-c", str(self._config), stderr=asyncio.subprocess.DEVNULL
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)

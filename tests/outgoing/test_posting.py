@@ -75,7 +75,7 @@ class House:
             await asyncio.gather(task, return_exceptions=True)
 
     async def until(self, condition: Callable[[targets.State, list[targets.Logged]], bool]) -> list[targets.Logged]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with self.database.read() as connection:
                     state, logged = await targets.state(connection, CRM), await targets.last(connection, CRM)

@@ -118,7 +118,7 @@ class House:
             await asyncio.gather(task, return_exceptions=True)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 if condition():
                     return
@@ -199,7 +199,7 @@ async def test_who_settles_and_who_erases_wait_for_each_other(database: store.Da
             crm.may_answer.set()
             courier = house.post.couriers[CRM]
             await house.until(lambda: courier.in_flight == 0)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
                 while tx.dialect.name != "sqlite":
                     if (await tx.execute(waiting)).scalar_one():
@@ -266,9 +266,9 @@ async def test_a_line_that_is_being_written_is_waited_for(database: store.Databa
     house.post.use({jsonlines.TARGET: posting.Line("jsonl", lambda: lines)})
     async with house.running():
         await house.tell(1)
-        await asyncio.wait_for(lines.is_asked.wait(), 20)
+        await asyncio.wait_for(lines.is_asked.wait(), 60)
         erasure = asyncio.create_task(house.erase(path))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with database.read() as connection:
                     if await forgetting.is_forgotten(connection, examples.call_id(1)):

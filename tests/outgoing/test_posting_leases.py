@@ -48,7 +48,7 @@ async def test_what_another_process_took_over_is_let_go(database: store.Database
             assert (theirs.is_unsure, theirs.attempts) == (True, 2)
             courier = house.post.couriers[CRM]
             await courier.step()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     if courier.in_flight == 0:
                         break

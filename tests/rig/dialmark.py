@@ -183,7 +183,7 @@ class Daemon:
     def is_ready(self) -> bool:
         """``/readyz`` says 200 now."""
         try:
-            with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=30) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
