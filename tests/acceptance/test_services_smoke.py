@@ -16,7 +16,7 @@ from tests.rig.dialmark import Record
 from tests.rig.sipua import Caller
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 PROMPTS = sound.PROMPTS
 MODES = ("none", "announce", "announce_opt_out", "opt_in")
