@@ -1,10 +1,11 @@
-"""A measurement of sound that failed while the machine stood still is void, and is taken again, alone.
+"""A measurement in real time that failed while the machine stood still is void, and is taken again, alone.
 
-What is heard and recorded is in real time: where a hypervisor takes a core away in the middle of a call, sound is lost
-that no product could have kept (`tests.rig.standstills`). A test marked ``sound`` that fails then neither passes nor
-fails: it is shown as void, with what failed and for how long the machine stood still, and its name goes to the file of
-``--void-to``. `scripts/test` then runs it again, when all other work is done. Without that option, on a machine that
-ran, and in all tests of what is not heard, a failure is red at once.
+What is heard and recorded is in real time, and so is how soon a caller is served: where a hypervisor takes a core away
+in the middle of a call, sound is lost that no product could have kept (`tests.rig.standstills`). A test marked
+``real_time`` that fails then neither passes nor fails: it is shown as void, with what failed and for how long the
+machine stood still, and its name goes to the file of ``--void-to``. `scripts/test` then runs it again, when all other
+work is done. Without that option, on a machine that ran, and in all other tests, a failure is red at once; and so is
+:class:`RecordsDiffer` in any.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ VOID_FROM_MS = 100.0
 """Asterisk's audio hooks throw away sound that is more than this apart (`asterisk.md`)."""
 VOID = "void"
 
+
+class RecordsDiffer(AssertionError):
+    """A call without a record, with two, or a record without a call: no machine may be the cause of that (N1)."""
+
+
 _began = pytest.StashKey[float]()
 _first: dict[Path, tuple[float, float | None]] = {}
 """From when to when the first test of a file ran: the calls that all its tests look at are often made there."""
@@ -30,24 +36,27 @@ _void_files: set[Path] = set()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """See `scripts/test`."""
-    parser.addoption("--void-to", metavar="FILE", help="write the tests of sound that the machine spoilt to FILE")
+    parser.addoption("--void-to", metavar="FILE", help="write the tests in real time that the machine spoilt to FILE")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Its calls are made from now on, on a machine that is watched."""
-    if item.get_closest_marker("sound"):
+    if item.get_closest_marker("real_time"):
         standstills.watch()
     item.stash[_began] = time.time()
     _first.setdefault(item.path, (item.stash[_began], None))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure that the machine may be the cause of is void."""
     report = yield
     first = _first[item.path]
-    if report.failed and item.config.getoption("void_to") and item.get_closest_marker("sound"):
+    may_be_void = item.config.getoption("void_to") and item.get_closest_marker("real_time")
+    if report.failed and may_be_void and not isinstance(getattr(call.excinfo, "value", None), RecordsDiffer):
         longest_ms = max(standstills.longest_ms(item.stash[_began]), standstills.longest_ms(*first))
         if longest_ms >= VOID_FROM_MS or item.path in _void_files:
             _void_files.add(item.path)

@@ -35,7 +35,7 @@ def environment(place: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
 
 
-@pytest.mark.sound
+@pytest.mark.real_time
 def test_every_call_is_as_expected_and_nothing_is_left_behind(place: Path) -> None:
     """C2, C3, C4, C5, C6, C7, R18, R49, R88, N1, N2, N3, N7: `--once` is what CI runs."""
     done = subprocess.run([*COMMAND, "--once"], cwd=ROOT, env=environment(place), capture_output=True, text=True)

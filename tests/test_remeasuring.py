@@ -1,4 +1,4 @@
-"""Only sound that the machine itself spoilt is measured again, and told."""
+"""Only what the machine itself spoilt is measured again, and told."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import remeasuring
 from tests.rig import standstills
 
 pytestmark = {marks}
@@ -42,7 +43,7 @@ def test_calls_are_there(calls):
     {first}
 
 
-def test_of_sound(calls):
+def test_in_real_time(calls):
     {second}
 """
 GAP = "assert False, 'a gap'"
@@ -50,11 +51,11 @@ SPOILT = f"stand_still(); {GAP}"
 
 
 def measure(
-    folder: Path, first: str, second: str, *options: str, last: str = "pass", marks: str = "pytest.mark.sound"
+    folder: Path, first: str, second: str, *options: str, last: str = "pass", marks: str = "pytest.mark.real_time"
 ) -> tuple[int, list[str], str]:
     """Exit code of pytest, which tests are to be run again, and what was said."""
     (folder / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second, last=last, marks=marks))
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = sound: of sound\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = real_time: in real time\n")
     void = folder / "void"
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.remeasuring", "-p", "no:cacheprovider"]
     run = subprocess.run(
@@ -75,18 +76,18 @@ def measure(
     ids=["in the test", "when the calls were made"],
 )
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_sound_that_the_machine_spoilt_is_void(tmp_path: Path, first: str, second: str, workers: str) -> None:
+def test_what_the_machine_spoilt_is_void(tmp_path: Path, first: str, second: str, workers: str) -> None:
     """Neither passed nor failed; what failed, and why it does not count, is told."""
     options = ("--void-to", str(tmp_path / "void"), "-n", workers)
     code, again, said = measure(tmp_path, first, second, *options)
-    assert (code, again) == (0, ["test_of_sound"]), said
+    assert (code, again) == (0, ["test_in_real_time"]), said
     assert "a gap" in said and "stood still for" in said and "1 void" in said and "1 passed" in said
 
 
 def test_what_void_calls_left_behind_is_void(tmp_path: Path) -> None:
     """Such as a channel that is up at the end of the file; without void calls it is an error."""
     code, again, said = measure(tmp_path, SPOILT, "pass", last="assert False, 'still up'")
-    assert (code, again) == (0, ["test_calls_are_there", "test_of_sound"]), said
+    assert (code, again) == (0, ["test_calls_are_there", "test_in_real_time"]), said
     assert "still up" in said
     code, again, said = measure(tmp_path, "pass", "pass", last="assert False, 'still up'")
     assert (code, again) == (1, []), said
@@ -94,8 +95,13 @@ def test_what_void_calls_left_behind_is_void(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("second", "marks"),
-    [(GAP, "pytest.mark.sound"), (f"stand_still(0.099); {GAP}", "pytest.mark.sound"), (SPOILT, "[]")],
-    ids=["on a machine that ran", "after moments", "of other things than sound"],
+    [
+        (GAP, "pytest.mark.real_time"),
+        (f"stand_still(0.099); {GAP}", "pytest.mark.real_time"),
+        (SPOILT, "[]"),
+        ("stand_still(); raise remeasuring.RecordsDiffer('a call without a record')", "pytest.mark.real_time"),
+    ],
+    ids=["on a machine that ran", "after moments", "of what is not in real time", "of records"],
 )
 def test_all_else_is_red_at_once(tmp_path: Path, second: str, marks: str) -> None:
     code, again, said = measure(tmp_path, "pass", second, marks=marks)

@@ -34,6 +34,8 @@ from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Behaviour, Rig, Voice
 from tests.rig.dialmark import CommandFailed
 from tests.rig.waits import wait_until
 
+pytestmark = pytest.mark.real_time
+
 NUMBER, RECORDED, ANYBODYS, FOREIGN, PAIR = (f"7499000000{number}" for number in range(1, 6))
 ROUTING = """
 [[route]]

@@ -20,7 +20,7 @@ from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Callee, Key, Rig, Track
 from tests.rig.headset import Headset
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 ASKED, UNASKED, SLOWLY = "74990000001", "74990000002", "74990000003"
 QUESTION = sound.PROMPTS["consent_opt_in"]

@@ -16,7 +16,7 @@ from tests.acceptance.asking import DOWN, UP, Asked, Played, Tone, Way
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, RING_HZ, Key, Rig, standstills
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 ANNOUNCE, OPT_OUT, OPT_IN, ENGLISH = 1500, 1600, 1700, 2500
 HERTZ = {"announce": ANNOUNCE, "announce_opt_out": OPT_OUT, "opt_in": OPT_IN}

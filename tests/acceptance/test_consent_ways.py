@@ -18,7 +18,7 @@ from tests.acceptance.stages import Site
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, RING_HZ, Callee, Key, Rig, Track, Voice, standstills
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 HERTZ = {"ru": 1500, "ru opt-in": 1700, "ko": 2800, "ko opt-in": 2300, "en": 2500, "fr": 2000, "told": 1800}
 OWN = {

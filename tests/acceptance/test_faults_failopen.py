@@ -15,6 +15,8 @@ from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, CallResult, Rig, standstills
 from tests.rig.waits import Patience
 
+pytestmark = pytest.mark.real_time
+
 RINGS_WITHIN_MS = 2000
 HUNG_SECONDS, HUNG_RATE = 30, 50
 """design.md says 30 s; two rounds of waiting and skipping are in 10 s as well."""

@@ -16,7 +16,7 @@ from tests.rig import CALLER_HZ, Behaviour, Headset, Key, Voice, voice_of
 from tests.rig.dialmark import Record
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 SCENES = Scenes()
 ACCEPT, HINT = sound.PROMPTS["accept"], sound.PROMPTS["hint"]

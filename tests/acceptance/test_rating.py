@@ -17,7 +17,7 @@ from tests.rig import Caller, Headset, Key
 from tests.rig.dialmark import Record
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 SCENES = Scenes()
 OUTCOME, GOAL, SOLVED = (sound.PROMPTS[f"rate_{one}_agent"] for one in ("outcome", "goal", "solved"))

@@ -14,7 +14,7 @@ from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Callee, Hold, Rig, Voic
 from tests.rig.sipua import Caller
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 NOBODY_ASKED, ASKED, WHISPERED, UNRECORDED = "74990000001", "74990000002", "74990000003", "74990000004"
 OPT_IN = sound.PROMPTS["consent_opt_in"]

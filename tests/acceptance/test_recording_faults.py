@@ -90,7 +90,7 @@ def check(talk: sound.Recorded, seconds: float, *, lost: float = 0.0) -> None:
     assert seconds - lost - slack() < talk.left.seconds < seconds + 0.2 + slack()
 
 
-@pytest.mark.sound
+@pytest.mark.real_time
 async def test_asterisk_killed_in_mid_recording(stage: Stage) -> None:
     """R17: what had reached the spool is there and can be heard; the record says how the call ended."""
     # Long enough that two marks, one a second, are whole in what is left of each.
@@ -109,7 +109,7 @@ async def test_asterisk_killed_in_mid_recording(stage: Stage) -> None:
     assert alerts(stage.daemon) == []
 
 
-@pytest.mark.sound
+@pytest.mark.real_time
 async def test_the_daemon_killed_in_mid_call(stage: Stage) -> None:
     """One call ends while it is away, one goes on over all of it: each is one recording, whole."""
     ends, stays = await talking(stage, NUMBERS[0], 2.5), await talking(stage, NUMBERS[1], 0.5)

@@ -17,7 +17,7 @@ from tests.acceptance.stages import Site, Stage
 from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Rig, Voice, tones
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 RECORDED, UNRECORDED = "74990000001", "74990000002"
 

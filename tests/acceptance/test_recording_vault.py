@@ -25,7 +25,7 @@ from tests.conftest import NodeFactory
 from tests.rig import AGENT_HZ, CALLER_HZ, AsteriskNode, Caller, Daemon, Rig, Voice
 from tests.rig.dialmark import CommandFailed, new_ring_line
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 FIRST, SECOND, THIRD, ASKED = "74990000001", "74990000002", "74990000003", "74990000004"
 NUMBERS = (FIRST, SECOND, THIRD)

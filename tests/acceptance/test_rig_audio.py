@@ -28,7 +28,7 @@ from tests.rig import (
 )
 from tests.rig.sipp import tone
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 CALLER, AGENT, WHISPER = CALLER_HZ, AGENT_HZ, 1700
 NAMES: dict[str, int | tuple[int, int]] = {"ring": RING_HZ, "caller": voice_of(CALLER), "agent": voice_of(AGENT)}

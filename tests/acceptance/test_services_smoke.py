@@ -15,7 +15,7 @@ from tests.conftest import NodeFactory
 from tests.rig import CALLER_HZ, Behaviour, Caller, Headset, Key, Track, Voice, standstills, voice_of
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 SCENES = Scenes()
 PROMPTS = sound.PROMPTS

@@ -20,7 +20,7 @@ from tests.rig.asterisk import ROOT
 from tests.rig.dialmark import Record
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 SCENES = Scenes()
 PROMPTS = sound.PROMPTS

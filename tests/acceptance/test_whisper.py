@@ -36,7 +36,7 @@ from tests.rig import (
 from tests.rig.dialmark import CommandFailed
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.sound
+pytestmark = pytest.mark.real_time
 
 SCENES = Scenes()
 HINT = sound.PROMPTS["hint"]

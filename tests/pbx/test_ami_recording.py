@@ -78,7 +78,7 @@ def silences(node: AsteriskNode, name: str) -> tuple[float, list[float]]:
     return len(samples) / RATE, [count * WINDOW / RATE for count in found if count]
 
 
-@pytest.mark.sound
+@pytest.mark.real_time
 async def test_a_pause_is_silence_of_the_same_length_on_both_sides(
     node: AsteriskNode, session: ami.AmiSession, rig_of: Callable[[AsteriskNode], Rig]
 ) -> None:
