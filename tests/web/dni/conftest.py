@@ -19,7 +19,7 @@ from tests.web.dni import standin
 # Past the browser's idle time and two frames: whatever the script had to do at once is done. After a click Chromium may
 # have no idle time at all, so there is an end to waiting for it.
 CALM = """new Promise((done) => requestIdleCallback(() => requestAnimationFrame(() => requestAnimationFrame(
-    () => requestIdleCallback(() => done(), { timeout: 5_000 }))), { timeout: 5_000 }))"""
+    () => requestIdleCallback(() => done(), { timeout: 1_000 }))), { timeout: 1_000 }))"""
 
 
 @dataclass
