@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,13 +163,17 @@ class Site:
         """N1: `verify` finds nothing missing, doubled or invented, once all calls are over."""
         self.node.until_idle(20)
         wait_until(lambda: not self.daemon.query("SELECT 1 FROM calls WHERE state = 'open'"), 15, "no open record")
-        patience = Patience(60)
         # A daemon that was stopped, or got no processor, reads of calls that are long over.
-        while (found := self.daemon.verify())["waiting"] + found["missing"] and not patience.is_over():
-            time.sleep(0.2)
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not self._is_behind(), 60, "all calls read of")
+        found = self.daemon.verify()
         wrong = [key for key in ("missing", "doubled", "invented", "waiting", "damaged_rows") if found[key]]
         if wrong or found["channels"] != found["records"]:
             raise RecordsDiffer(f"{', '.join(wrong) or 'channels and records'}: {found}")
+
+    def _is_behind(self) -> bool:
+        found = self.daemon.verify()
+        return bool(found["waiting"] or found["missing"])
 
 
 @contextlib.contextmanager
