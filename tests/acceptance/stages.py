@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
