@@ -142,7 +142,8 @@ async def test_hold_and_take_back(rig: Rig) -> None:
     heard = await caller.headset.until(lambda heard: len(heard.voice(AGENT)) == 2)
     caller.hang_up()
     before, after = heard.voice(AGENT)
-    assert after.start - before.end == pytest.approx(0.9, abs=0.2)
+    # SIPp begins and ends a hold when it gets to run.
+    assert after.start - before.end == pytest.approx(0.9, abs=0.4)
     assert [m.status for m in phone.messages if m.method == "INVITE" and not m.is_sent and m.status] == [200, 200]
 
 
