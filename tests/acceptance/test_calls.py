@@ -12,6 +12,8 @@ from tests.acceptance.stages import Stage, Tried, attempts_are, check, invites, 
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, Rig
 
+pytestmark = pytest.mark.real_time
+
 ROUTING = (
     stages.SITE
     + """

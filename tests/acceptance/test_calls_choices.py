@@ -13,6 +13,8 @@ from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, Callee, Rig
 from tests.rig.sipp import Message
 
+pytestmark = pytest.mark.real_time
+
 
 def _destinations(prefix: str, weights: tuple[int, ...] = (1, 1, 1)) -> str:
     """Lines of their own for a route whose choice depends on what its lines did before."""

@@ -14,6 +14,8 @@ from tests.rig import AsteriskNode, Behaviour, Rig
 from tests.rig.dialmark import Record
 from tests.rig.sipp import tone
 
+pytestmark = pytest.mark.real_time
+
 HERTZ = 700
 EXTENSIONS = {
     "queue": "600",

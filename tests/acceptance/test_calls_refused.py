@@ -16,6 +16,8 @@ from tests.rig import AsteriskNode, Behaviour, Rig
 from tests.rig.dialmark import Record
 from tests.rig.sipp import tone
 
+pytestmark = pytest.mark.real_time
+
 # Of a second's tone each, so that a test hears which one was played.
 CLOSING, CLOSED, BANNED, CHALLENGE = 1004, 700, 1209, 852
 TODAY = datetime.now(ZoneInfo("Europe/Moscow")).date()
