@@ -265,7 +265,7 @@ def _row_view(
     return {
         "name": name,
         "sub": (row["name"] or row["source"]) if by is reporting.By.CAMPAIGN else "",
-        "calls_address": _calls_address(row, by, span, here),
+        "calls_address": _calls_address(row, by, span, here, given),
         "agents_address": _agents_address(row, by, given),
         "cells": _cells(row, has_costs=by is not reporting.By.AGENT),
         "restated": row["restated"] and by is reporting.By.DAY,
@@ -294,23 +294,32 @@ def _cell(value: Any, kind: str) -> str:
     return f"{value:g}" if kind == DAYS else charts.shown(str(value))
 
 
-def _calls_address(row: reporting.Row, by: reporting.By, span: reports.Span, here: parts.AdminParts) -> str:
+def _calls_address(
+    row: reporting.Row, by: reporting.By, span: reports.Span, here: parts.AdminParts, given: dict[str, str]
+) -> str:
     """The calls behind a row, where the list can be narrowed to just them."""
+    of = {name: given[name] for name in ("source", "campaign") if name in given}
+    if of.get("campaign") == reporting.NO_CAMPAIGN or ("source" in of and not _is_one_source(of["source"], here)):
+        return ""
     days = {"from": str(span.first), "to": str(span.last + timedelta(days=1))}
     if by is reporting.By.DAY:
         day = date.fromisoformat(row["group"])
-        return "/?" + urlencode({"from": str(day), "to": str(day + timedelta(days=1)), "direction": "inbound"})
+        return "/?" + urlencode(of | {"from": str(day), "to": str(day + timedelta(days=1)), "direction": "inbound"})
     if by is reporting.By.AGENT and row["agent"]:
-        return "/?" + urlencode({**days, "agent": row["agent"], "direction": "inbound"})
-    current = here.current_book()
-    known = current.sources if current is not None else {}
-    lines = [key for key, one in known.items() if one.booked_on == row["source"]] or [row["source"]]
-    if by is reporting.By.CHANNEL or lines != [row["source"]] or row["group"] == reporting.UNKNOWN:
+        return "/?" + urlencode(of | days | {"agent": row["agent"], "direction": "inbound"})
+    if by in (reporting.By.CHANNEL, reporting.By.AGENT) or not _is_one_source(row["source"], here):
         return ""
     if by is reporting.By.CAMPAIGN and not row["campaign"]:
         return ""
     campaign = {"campaign": row["campaign"]} if row["campaign"] else {}
-    return "/?" + urlencode({**days, "source": row["source"], **campaign, "direction": "inbound"})
+    return "/?" + urlencode(of | days | {"source": row["source"], "direction": "inbound"} | campaign)
+
+
+def _is_one_source(line: str, here: parts.AdminParts) -> bool:
+    """Whether all calls of a cost line are of the source of that name: the list knows sources alone."""
+    current = here.current_book()
+    booked = [key for key, one in current.sources.items() if one.booked_on == line] if current is not None else []
+    return line != reporting.UNKNOWN and (booked or [line]) == [line]
 
 
 def _late(marks: Sequence[restated.Mark], here: parts.AdminParts) -> dict[str, Any] | None:

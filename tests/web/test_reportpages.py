@@ -156,6 +156,8 @@ async def test_sorted_grouped_and_narrowed_by_links(listener: Listener, opened: 
         await expect(page.locator(".chip")).to_have_count(2)
         await page.get_by_role("link", name=f"Remove the filter Campaign {HOSTILE}").click()
         await expect(page.locator(".report-table tbody td[data-name='Calls']")).to_have_text("39")
+        behind = await page.locator(".report-table tbody th a").first.get_attribute("href")
+        assert behind is not None and "source=google-ads" in behind and "agent=anna" in behind
         await page.get_by_role("link", name="Remove the filter Source Google Ads").click()
         await expect(page.locator(".report-table tbody td[data-name='Calls']")).to_have_text("45")
         assert await page.title() != "owned"
