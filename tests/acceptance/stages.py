@@ -162,8 +162,8 @@ class Site:
 
     def conserved(self) -> None:
         """N1: `verify` finds nothing missing, doubled or invented, once all calls are over."""
-        self.node.until_idle(20)
-        wait_until(lambda: not self.daemon.query("SELECT 1 FROM calls WHERE state = 'open'"), 15, "no open record")
+        self.node.until_idle()
+        wait_until(lambda: not self.daemon.query("SELECT 1 FROM calls WHERE state = 'open'"), 60, "no open record")
         # A daemon that was stopped, or got no processor, reads of calls that are long over.
         with contextlib.suppress(TimeoutError):
             wait_until(lambda: not self._is_behind(), 60, "all calls read of")

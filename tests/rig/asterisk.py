@@ -230,7 +230,7 @@ class AsteriskNode:
             cwd=self.folder,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=30,
+            timeout=120,
         )
         output = done.stdout.decode(errors="replace")
         if done.returncode != 0:
@@ -240,7 +240,7 @@ class AsteriskNode:
     def reload_dialplan(self) -> None:
         self.cli("dialplan reload")
 
-    def until_endpoint(self, name: str, seconds: float = 10.0) -> None:
+    def until_endpoint(self, name: str, seconds: float = 60.0) -> None:
         """Return when Asterisk knows the SIP endpoint: a trunk comes with a generated file.
 
         Raises:
@@ -250,7 +250,7 @@ class AsteriskNode:
             lambda: "Unable to find" not in self.cli(f"pjsip show endpoint {name}"), seconds, f"an endpoint {name}"
         )
 
-    def until_idle(self, seconds: float = 10.0) -> None:
+    def until_idle(self, seconds: float = 60.0) -> None:
         """Return when no channel is up: the journal of all calls so far is complete."""
         waits.wait_until(lambda: self.channels() == 0, seconds, "no channel up")
 

@@ -265,7 +265,7 @@ class Daemon:
         if self.is_running and self.node.is_running:
             self.until_plan()
 
-    def until_plan(self, seconds: float = 10.0) -> None:
+    def until_plan(self, seconds: float = 60.0) -> None:
         """Return when the generated plan that Asterisk holds is of the revision in force."""
         wanted = str(self.revision())
         waits.wait_until(lambda: self._held_revision() == wanted, seconds, f"revision {wanted} in Asterisk")
