@@ -127,7 +127,7 @@ def site(make_node: NodeFactory, spool: Path) -> Iterator[Daemon]:
     node.until_endpoint("carrier-a")
     daemon.until_plan()
     # The last that is spoken; `doctor` misses those that are not.
-    waits.wait_until(lambda: "/whisper-en-" in (node.etc / "dialmark_plan.conf").read_text(), 60, "all prompts")
+    waits.wait_until(lambda: "/whisper-en-" in (node.etc / "dialmark_plan.conf").read_text(), 300, "all prompts")
     daemon.until_plan()
     yield daemon
     daemon.stop()
@@ -209,7 +209,9 @@ def test_the_example_of_the_installation_loads_in_asterisk(make_node: NodeFactor
     complaints = [
         line for line in (node.log / "messages.log").read_text().splitlines() if " WARNING" in line or " ERROR" in line
     ]
-    assert [line for line in complaints if "carrier.example" not in line] == []
+    # From a loopback address no carrier and no PBX of the example can be asked whether it is there.
+    is_of_network = re.compile("carrier\\.example|sending OPTIONS request")
+    assert [line for line in complaints if not is_of_network.search(line)] == []
     check_destinations(node, routing_book)
     for context in re.findall(r"(?m)^\[(from-[\w-]+)\]", files.get("extensions_site.conf", "")):
         assert f"Context '{context}'" in node.cli(f"dialplan show {context}")
