@@ -26,6 +26,7 @@ class Rig:
         self._callees: dict[str, Callee] = {}
         self._placed: list[Placed] = []
         self._callers: list[sipua.Caller] = []
+        self._headsets: list[Headset] = []
 
     def callee(
         self,
@@ -82,7 +83,7 @@ class Rig:
         while True:
             folder = self._new_folder("call")
             source = self._source(carrier)
-            headset = Headset(folder, source.host, voice, sipp.trace_of(folder)) if voice else None
+            headset = self._headset(folder, source.host, voice, sipp.trace_of(folder))
             tokens = sipp.call_tokens(
                 folder,
                 source,
@@ -97,12 +98,11 @@ class Rig:
             if headset is not None:
                 await headset.until_ready()
             placed = await sipp.place_call(folder, source, self.node.sip, number, tokens, headset)
+            self._placed.append(placed)
             # Another program may take a port between our look and SIPp's bind.
             if await placed.began():
-                break
+                return placed
             await placed.vanish()
-        self._placed.append(placed)
-        return placed
 
     async def call(
         self,
@@ -158,7 +158,7 @@ class Rig:
         With a ``voice`` it speaks from the answer on, and what it hears is in its ``headset``.
         """
         host = ports.stranger_host() if stranger else self._source(carrier).host
-        headset = Headset(self._new_folder("caller"), host, voice) if voice else None
+        headset = self._headset(self._new_folder("caller"), host, voice)
         if headset is not None:
             await headset.until_ready()
         caller = await sipua.Caller.dial(
@@ -176,9 +176,12 @@ class Rig:
                 await placed.vanish()
         for callee in self._callees.values():
             callee.stop()
+        for headset in self._headsets:
+            headset.stop()
         self._callees.clear()
         self._placed.clear()
         self._callers.clear()
+        self._headsets.clear()
 
     async def __aenter__(self) -> Rig:
         return self
@@ -189,6 +192,14 @@ class Rig:
     def _source(self, carrier: str | None) -> Address:
         host = (self.node.carriers[carrier] if carrier else next(iter(self.node.carriers.values()))).host
         return Address(host, ports.free_port(host, brief=True))
+
+    def _headset(self, folder: Path, host: str, voice: Voice | None, trace: Path | None = None) -> Headset | None:
+        """A caller's, which is gone with the rig even if its call never began."""
+        if voice is None:
+            return None
+        headset = Headset(folder, host, voice, trace)
+        self._headsets.append(headset)
+        return headset
 
     def _new_folder(self, name: str) -> Path:
         """One per party, kept for a look after a failure; several rigs may have used the node before."""
