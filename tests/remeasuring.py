@@ -58,7 +58,7 @@ def pytest_runtest_makereport(
     may_be_void = item.config.getoption("void_to") and item.get_closest_marker("real_time")
     if report.failed and may_be_void and not isinstance(getattr(call.excinfo, "value", None), RecordsDiffer):
         longest_ms = max(standstills.longest_ms(item.stash[_began]), standstills.longest_ms(*first))
-        if longest_ms >= VOID_FROM_MS or item.path in _void_files:
+        if longest_ms >= VOID_FROM_MS or (report.when == "teardown" and item.path in _void_files):
             _void_files.add(item.path)
             report.outcome = VOID  # type: ignore[assignment]  # as plugins add outcomes
             report.sections.append((VOID, f"The machine stood still for {longest_ms:.0f} ms at once in these calls."))

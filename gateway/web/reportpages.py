@@ -104,7 +104,7 @@ class PageQuery(reports.SpanQuery):
 async def show_reports(request: web.Request, query: PageQuery) -> web.StreamResponse:
     here = request.app[parts.PARTS]
     span, error = chosen_span(query, here)
-    material = (await reports.read(request, span)).only(query.source, query.campaign)
+    material = await reports.read(request, span, query.source, query.campaign)
     given = _given(query, span)
     context: dict[str, Any] = {
         **rendering.frame(request),

@@ -188,7 +188,7 @@ class Span:
 )
 async def report_sources(request: web.Request, query: SourcesQuery) -> web.StreamResponse:
     here, span = request.app[parts.PARTS], span_of(query, request.app[parts.PARTS])
-    material = (await read(request, span)).only(query.source, query.campaign)
+    material = await read(request, span, query.source, query.campaign)
     report = await reckoned(material, query.by, currency_of(query.currency))
     rows = ordered(report.rows, query.sort)
     shown = rows[query.after : query.after + query.limit]
@@ -225,14 +225,17 @@ async def report_agents(request: web.Request, query: FormQuery) -> web.StreamRes
     return routes.json_response({**_head(span, here), "rows": report.rows, "total": report.total, "restated": late})
 
 
-async def read(request: web.Request, span: Span) -> reporting.Material:
-    """All calls of the days. Raises Problem `invalid-query` when they are too many."""
+async def read(
+    request: web.Request, span: Span, source: str | None = None, campaign: str | None = None
+) -> reporting.Material:
+    """All calls of the days, or those of a source or campaign. Raises Problem `invalid-query`: they are too many."""
     here = request.app[parts.PARTS]
     async with request.app[LOCK], here.database.read() as connection:
         try:
-            return await reporting.read(connection, here.current_book(), *span.days)
+            material = await reporting.read(connection, here.current_book(), *span.days)
         except dealreports.TooManyCalls:
             raise _wrong("to", f"there are more than {dealreports.MAX_CALLS:,} calls: ask for fewer days") from None
+    return await asyncio.to_thread(material.only, source, campaign)
 
 
 async def reckoned(material: reporting.Material, by: reporting.By, currency: str | None) -> reporting.Report:

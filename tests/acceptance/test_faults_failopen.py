@@ -12,7 +12,7 @@ from tests.acceptance import faults, stages
 from tests.acceptance.faults import CLOSED, NOBODY, SALES, SECOND, Ill, Server
 from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
-from tests.rig import AsteriskNode, Behaviour, CallResult, Rig, standstills
+from tests.rig import AsteriskNode, Behaviour, CallResult, Rig
 from tests.rig.waits import Patience
 
 pytestmark = pytest.mark.real_time
@@ -92,13 +92,12 @@ async def test_a_hung_daemon_under_load(stage: Stage) -> None:
     before = len(stage.daemon.stored())
     calls = HUNG_SECONDS * HUNG_RATE
     stage.daemon.freeze()
-    began = time.time()
     try:
         load = await stage.rig.load(SECOND, rate=HUNG_RATE, calls=calls)
     finally:
         stage.daemon.thaw()
     assert (load.calls, load.failed, load.answered) == (calls, 0, calls)
-    assert load.ringing_ms[-1] < RINGS_WITHIN_MS + standstills.longest_ms(began)
+    assert load.ringing_ms[-1] < RINGS_WITHIN_MS
     assert sum(ms > 1000 for ms in load.ringing_ms) < calls / 2
     found = (await stage.daemon.until_records(before + calls, 30))[before:]
     assert {(one["outcome"], one["route_source"]) for one in found} == {("answered", "plan")}
@@ -129,7 +128,9 @@ async def test_the_plan_follows_each_revision(stage: Stage) -> None:
         file = stage.node.folder / "routing.toml"
         file.write_text(text)
         await asyncio.to_thread(stage.daemon.run, "apply", "--force", str(file))
-        await asyncio.to_thread(stage.daemon.until_plan, 3.0)
+        applied = time.monotonic()
+        await asyncio.to_thread(stage.daemon.until_plan)
+        assert time.monotonic() - applied < 3
 
 
 async def test_the_plan_survives_restarts_of_both(stage: Stage) -> None:
