@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiomqtt
 import psutil
+import pytest
 
 from gateway.core import receivers
 from gateway.core.outgoing import adapters
@@ -135,6 +136,7 @@ def connections(broker: Mosquitto) -> set[int]:
     }
 
 
+@pytest.mark.real_time
 async def test_what_failed_late_leaves_the_new_connection_alone(tmp_path: Path) -> None:
     """An event that waits for an acknowledgement of a broker that is gone; the next ones have connected anew."""
     async with running(tmp_path) as broker, sender(broker, timeout_seconds=2) as made:

@@ -220,6 +220,7 @@ async def test_a_recorder_that_is_closed_lets_its_loop_go_on(house: House) -> No
     running.cancel()
 
 
+@pytest.mark.real_time
 async def test_a_recording_that_is_given_up_is_made_at_the_next_start(house: House) -> None:
     """SIGTERM in the middle of an encryption: the end does not wait for it, and nothing is lost or doubled."""
     house.put_pair(seconds=300.0)

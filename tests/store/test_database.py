@@ -198,6 +198,7 @@ async def test_many_tasks_write_without_errors(database: store.Database) -> None
         assert len((await calls.list_calls(connection, calls.CallFilter(), limit=100)).calls) == 40
 
 
+@pytest.mark.real_time
 async def test_a_cancelled_look_up_ends_in_time(database: store.Database) -> None:
     """The dialplan waits 1.5 s at most (N2): a look-up that is late must not make it later."""
     loop = asyncio.get_running_loop()

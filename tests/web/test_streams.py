@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from gateway.store import tokens
@@ -154,6 +155,7 @@ async def test_a_stream_ends_with_the_right_to_read_it(quick: Listener, http: ai
         assert await stream.next() is None
 
 
+@pytest.mark.real_time
 async def test_streams_end_when_the_daemon_stops(idle: Listener, http: aiohttp.ClientSession) -> None:
     async with idle.running():
         token = await idle.token()
