@@ -262,9 +262,9 @@ def archived(archive: Path) -> list[JournalFile]:
 
 def everything(folder: Path, archive: Path | None, live_name: str = LIVE_NAME) -> list[JournalFile]:
     """Archive and folder together, oldest first, each file once: what `verify` and `replay` read."""
-    files = {file.fingerprint: file for file in (archived(archive) if archive is not None else [])}
-    for file in JournalReader(folder, live_name=live_name).files():
-        files.setdefault(file.fingerprint, file)
+    files = {file.fingerprint: file for file in JournalReader(folder, live_name=live_name).files()}
+    # After the folder: one that goes there in between is in the archive before it leaves the folder.
+    files |= {file.fingerprint: file for file in (archived(archive) if archive is not None else [])}
     return sorted(files.values(), key=lambda file: (file.is_live, file.first_row_us, file.path.name))
 
 
@@ -279,8 +279,9 @@ def read_everything(
 ) -> Iterator[tuple[JournalFile, journal.Line | DamagedLine]]:
     """All lines of `files()` (such as `everything`), each file once, while the daemon rotates and archives.
 
-    A file is known by its first line: one that was renamed or archived since it was listed is looked for anew. Raises
-    OSError when it moves again and again, FileNotFoundError when the folder is not there.
+    A file is known by its first line: one that was renamed or archived since it was listed is looked for anew, and one
+    that a listing missed, because it was renamed in the middle of it, is in the next. Raises OSError when a file moves
+    again and again, FileNotFoundError when the folder is not there.
     """
     done: set[str] = set()
     left = _MOVES
@@ -288,17 +289,15 @@ def read_everything(
         for file in waiting:
             stream = _open_same(file)
             if stream is None:
+                left -= 1
+                if not left:
+                    raise OSError(f"{file.path.name} is renamed again and again while it is read")
                 break
             with closing(stream):
                 for line in _all_lines(stream):
                     yield file, line
             done.add(file.fingerprint)
             left = _MOVES
-        else:
-            return
-        left -= 1
-        if not left:
-            raise OSError(f"{file.path.name} is renamed again and again while it is read")
 
 
 def _open_same(file: JournalFile) -> BinaryIO | None:

@@ -68,7 +68,7 @@ SITE_DIALPLAN = {"extensions_site.conf": "[globals]\nDM_UNREACHABLE_SECONDS = 1\
 
 def ask_at(site: Site, place: Address | None = None) -> None:
     """Calls ask this FastAGI server from now on, None the daemon; what an earlier one did is forgotten."""
-    site.node.cli(f"dialplan set global DM_AGI {place or site.node.agi}")
+    site.node.ask_at(place or site.node.agi)
     site.node.cli("dialplan set global DM_AGI_OFF_UNTIL 0")
 
 

@@ -107,6 +107,8 @@ class Gate:
         book = routingfile.parse(self.routing, 1)
         self.leasing = leasing.Leasing(database, now_us=now_us)
         self.leasing.use(book)
+        # The pools are in the database from here on: a test may change their rows.
+        await self.leasing.step()
         lending = asyncio.create_task(self.leasing.run())
         parts = visiting.VisitingParts(
             self.leasing, callbacks.Callbacks(database, now_us=now_us), database, lambda: book, now_us

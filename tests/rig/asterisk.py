@@ -240,6 +240,11 @@ class AsteriskNode:
     def reload_dialplan(self) -> None:
         self.cli("dialplan reload")
 
+    def ask_at(self, place: Address) -> None:
+        """Calls ask this FastAGI server from now on, whoever reloads the dialplan meanwhile."""
+        self.write("extensions.conf", _asking((self.etc / "extensions.conf").read_text(), place))
+        self.reload_dialplan()
+
     def until_endpoint(self, name: str, seconds: float = 60.0) -> None:
         """Return when Asterisk knows the SIP endpoint: a trunk comes with a generated file.
 
@@ -314,8 +319,7 @@ class AsteriskNode:
             texts |= {path.name: path.read_text() for path in (ROOT / "dialplans").glob("*.conf")}
         else:
             texts |= self._dialplan
-        # Replaced rather than set again in extensions_site.conf: a reload would set the first value for a moment.
-        texts["extensions.conf"] = re.sub(r"(?m)^DM_AGI = .*$", f"DM_AGI = {self.agi}", texts["extensions.conf"])
+        texts["extensions.conf"] = _asking(texts["extensions.conf"], self.agi)
         texts["asterisk.conf"] = self._asterisk_conf(texts["asterisk.conf"])
         texts["pjsip_transport.conf"] = "".join(
             f"[rig-{protocol}]\ntype = transport\nprotocol = {protocol}\nbind = {self.sip}\n\n"
@@ -432,6 +436,11 @@ class AsteriskNode:
         if self._watcher is not None:
             processes.stop(self._watcher)
             self._watcher = None
+
+
+def _asking(dialplan: str, place: Address) -> str:
+    """Replaced rather than set again in extensions_site.conf: a reload would set the first value for a moment."""
+    return re.sub(r"(?m)^DM_AGI = .*$", f"DM_AGI = {place}", dialplan)
 
 
 def _place(host: str) -> Address:
