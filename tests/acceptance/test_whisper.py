@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from tests.rig import (
     Daemon,
     Key,
     Rig,
+    Track,
     Voice,
     tones,
     voice_of,
@@ -370,14 +371,16 @@ class Lane:
         self.calls.append((began, time.time(), caller))
         self.has_called.set()
 
-    def heard(self, names: dict[str, int | Iterable[int]]) -> list[list[str]]:
+    def heard(self) -> list[Track]:
         """What the agent heard in each call before the caller."""
         track = self.phone.headset.heard()
-        told = [scenes.told(track.part(began, ended), names | CALLER) for began, ended, _ in self.calls]
-        return [one[: one.index("caller")] for one in told]
+        return [before_caller(track.part(began, ended)) for began, ended, _ in self.calls]
 
 
-CALLER: dict[str, int | Iterable[int]] = {"caller": voice_of(CALLER_HZ)}
+def before_caller(track: Track) -> Track:
+    starts = track.first(*voice_of(CALLER_HZ), least=0.2)
+    assert starts is not None
+    return track.part(track.start, starts)
 
 
 async def test_rendered_anew_while_calls_go_on(site: Site, rig_of: Callable[[AsteriskNode], Rig]) -> None:
@@ -401,13 +404,13 @@ async def test_rendered_anew_while_calls_go_on(site: Site, rig_of: Callable[[Ast
         is_over.set()
 
     await asyncio.gather(change(), *map(go_on, lanes))
-    said = [[one for one in call if one != "other"] for lane in lanes[:-1] for call in lane.heard(dict(words.HERTZ))]
+    said = [words.said(call) for lane in lanes[:-1] for call in lane.heard()]
     old, new, generic = ["радио", "джаз", "ads"], ["новый", "радио", "джаз"], ["звонок", "?"]
     assert old in said and new in said
     assert [one for one in said if one not in (old, new, generic)] == []
     for lane in lanes[:-1]:
-        assert lane.heard(dict(words.HERTZ))[-1] == new
-    hints = lanes[-1].heard({"old": HINT, "new": NEW_HINT})
+        assert words.said(lane.heard()[-1]) == new
+    hints = [scenes.told(call, {"old": HINT, "new": NEW_HINT}) for call in lanes[-1].heard()]
     assert hints[0] == ["old"] and hints[-1] == ["new"]
     assert {tuple(one) for one in hints} == {("old",), ("new",)}
     outcomes = [(await stage.record_of(caller))["outcome"] for lane in lanes for _, _, caller in lane.calls]
@@ -432,7 +435,10 @@ async def test_nothing_here_speaks(site: Site, rig_of: Callable[[AsteriskNode], 
     callers = [await stage.dial(number, voice=Voice(CALLER_HZ)) for number in (PRESS, ANNOUNCED, *LANES_LEFT, OWN_FILE)]
     for caller in callers:
         await caller.headset.until_heard(*voice_of(AGENT_HZ), least=0.3)
-    told = {desk: scenes.told(phone.headset.heard(), {"hint": HINT, **CALLER}) for desk, phone in phones.items()}
+    told = {
+        desk: scenes.told(phone.headset.heard(), {"hint": HINT, "caller": voice_of(CALLER_HZ)})
+        for desk, phone in phones.items()
+    }
     for caller in callers:
         caller.hang_up()
     records = [await stage.record_of(caller) for caller in callers]

@@ -22,6 +22,8 @@ WORDS = (
 """All that are told apart; any other word is ``?``."""
 HERTZ = {word: 2060 + 90 * place for place, word in enumerate((*WORDS, "?"))}
 SECONDS, PAUSE = 0.15, 0.12
+LOST_SECONDS = 0.09
+"""So much of a word may be missing."""
 
 
 def command() -> list[str]:
@@ -48,8 +50,10 @@ def speak(text: str, file: Path) -> None:
 
 
 def said(track: tones.Track) -> list[str]:
-    """The words that are heard, in order, each as often as it is."""
-    return [one.name for one in track.story(HERTZ, least=0.1) if one.name in HERTZ]
+    """The words that are heard, in order, each as often as it is; one may lack a part, as where a machine stood still
+    for less than counts as void."""
+    heard = [(one.start, word) for word in HERTZ for one in track.stretches(HERTZ[word], join=LOST_SECONDS, least=0.05)]
+    return [word for _, word in sorted(heard)]
 
 
 if __name__ == "__main__":
