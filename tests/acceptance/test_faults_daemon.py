@@ -48,6 +48,7 @@ async def stage(site: stages.Site, rig_of: Callable[[AsteriskNode], Rig]) -> Asy
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.real_time
 async def test_killed_in_the_middle_of_a_call(stage: Stage) -> None:
     """SIGKILL while one talks and one rings; both go on, and end while the daemon is away."""
     stage.phone("desk-1", ring_ms=50)
@@ -161,6 +162,7 @@ async def test_sighup_with_broken_settings_keeps_the_old(stage: Stage) -> None:
     assert (await stage.call(SALES)).record["route_source"] == "agi"
 
 
+@pytest.mark.real_time
 async def test_a_loop_that_hangs_is_killed(stage: Stage) -> None:
     """The main thread alone is stopped, as by a call that never returns; callers get the default plan meanwhile."""
     stage.phone("desk-1")

@@ -15,6 +15,8 @@ from tests.acceptance.stages import Stage
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Rig
 
+pytestmark = pytest.mark.real_time
+
 HOLD = 300
 QUESTION = b"agi_network: yes\nagi_network_script: route\n"
 

@@ -27,6 +27,8 @@ from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Daemon, Rig, ports, processes, waits
 from tests.rig.asterisk import new_folder
 
+pytestmark = pytest.mark.real_time
+
 LOCKED_SECONDS = 8
 """More than the 5 s for which SQLite itself waits for a lock."""
 

@@ -15,6 +15,8 @@ from tests.acceptance.stages import Call, Stage, near, tried
 from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Behaviour, Rig
 
+pytestmark = pytest.mark.real_time
+
 BUSINESS = "74990000000"
 TRUNK_B = 'hosts = ["{carrier_b.host}"]'
 ROUTING = (

@@ -55,6 +55,7 @@ def rows(node: AsteriskNode) -> list[list[str]]:
         return list(csv.reader(journal))
 
 
+@pytest.mark.real_time
 async def test_answered(rig: Rig) -> None:
     phone = rig.callee("desk-1", ring_ms=200)
     result = await rig.call("74990000001", caller="+79161234567", name="Alice", hold_ms=250)
