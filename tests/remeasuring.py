@@ -4,12 +4,14 @@ What is heard and recorded is in real time, and so is how soon a caller is serve
 in the middle of a call, sound is lost that no product could have kept (`tests.rig.standstills`). A test marked
 ``real_time`` that fails then neither passes nor fails: it is shown as void, with what failed and for how long the
 machine stood still, and its name goes to the file of ``--void-to``. `scripts/test` then runs it again, when all other
-work is done. Without that option, on a machine that ran, and in all other tests, a failure is red at once; and so is
+work is done, and with ``--calm`` lets the machine come to rest before: a hypervisor takes cores away from who used them
+much. Without that option, on a machine that ran, and in all other tests, a failure is red at once; and so is
 :class:`RecordsDiffer` in any.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -17,10 +19,13 @@ from pathlib import Path
 import pytest
 
 from tests.rig import standstills
+from tests.rig.waits import wait_until
 
 VOID_FROM_MS = 100.0
 """Asterisk's audio hooks throw away sound that is more than this apart (`asterisk.md`)."""
 VOID = "void"
+CALM_SECONDS, CALM_BELOW_MS, MOST_CALM_SECONDS = 3.0, 30.0, 60.0
+"""Calm is a machine that stood still for no longer than this at once in so many seconds. Waited for before one test."""
 
 
 class RecordsDiffer(AssertionError):
@@ -28,6 +33,7 @@ class RecordsDiffer(AssertionError):
 
 
 _began = pytest.StashKey[float]()
+_calm_seconds_left = pytest.StashKey[float]()
 _first: dict[Path, tuple[float, float | None]] = {}
 """From when to when the first test of a file ran: the calls that all its tests look at are often made there."""
 _void_files: set[Path] = set()
@@ -37,6 +43,8 @@ _void_files: set[Path] = set()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """See `scripts/test`."""
     parser.addoption("--void-to", metavar="FILE", help="write the tests in real time that the machine spoilt to FILE")
+    calm = "before each test in real time wait until the machine is calm, for so many seconds in all"
+    parser.addoption("--calm", metavar="SECONDS", type=float, default=0.0, help=calm)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,8 +52,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Its calls are made from now on, on a machine that is watched."""
     if item.get_closest_marker("real_time"):
         standstills.watch()
+        _until_calm(item.config)
     item.stash[_began] = time.time()
     _first.setdefault(item.path, (item.stash[_began], None))
+
+
+def _until_calm(config: pytest.Config) -> None:
+    began = time.time()
+    left = config.stash.get(_calm_seconds_left, float(config.getoption("calm")))
+    # Nobody looked before the first test.
+    since = began if _calm_seconds_left not in config.stash else 0.0
+
+    def is_calm() -> bool:
+        from_when = time.time() - CALM_SECONDS
+        return from_when >= since and standstills.longest_ms(from_when) < CALM_BELOW_MS
+
+    if left > 0:
+        with contextlib.suppress(TimeoutError):
+            wait_until(is_calm, min(left, MOST_CALM_SECONDS), "a calm machine")
+        config.stash[_calm_seconds_left] = left - (time.time() - began)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,7 @@ from tests.rig import standstills
 pytestmark = {marks}
 book = Path(__file__).parent / "book"
 book.touch()
+remeasuring.CALM_SECONDS = 0.4
 # In place of what the sleepers wrote, who would also see what this machine does meanwhile.
 standstills._books.append(book)
 
@@ -107,6 +108,18 @@ def test_all_else_is_red_at_once(tmp_path: Path, second: str, marks: str) -> Non
     code, again, said = measure(tmp_path, "pass", second, marks=marks)
     assert (code, again) == (1, []), said
     assert "1 failed" in said and "void" not in said
+
+
+@pytest.mark.parametrize(("seconds", "calm_seconds", "code"), [("60", 0.4, 0), ("0.1", 1000, 1), ("0", 1000, 1)])
+def test_the_machine_comes_to_rest_before_a_measurement(
+    tmp_path: Path, seconds: str, calm_seconds: float, code: int
+) -> None:
+    """For as long as is asked at most, and not at all unless it is."""
+    moves = f"remeasuring.CALM_SECONDS = {calm_seconds}; stand_still()"
+    # The end of a standstill that is in the last seconds no longer as a whole is overlooked.
+    rested = "assert time.time() - float(book.read_text().split()[1]) > 0.9 * remeasuring.CALM_SECONDS"
+    found, again, said = measure(tmp_path, moves, rested, "--calm", seconds)
+    assert (found, again) == (code, []), said
 
 
 def test_the_last_measurement_counts(tmp_path: Path) -> None:
