@@ -46,16 +46,27 @@ def test_calls_are_there(calls):
 
 def test_in_real_time(calls):
     {second}
+
+
+def test_afterwards(calls):
+    {third}
 """
 GAP = "assert False, 'a gap'"
 SPOILT = f"stand_still(); {GAP}"
 
 
 def measure(
-    folder: Path, first: str, second: str, *options: str, last: str = "pass", marks: str = "pytest.mark.real_time"
+    folder: Path,
+    first: str,
+    second: str,
+    *options: str,
+    third: str = "pass",
+    last: str = "pass",
+    marks: str = "pytest.mark.real_time",
 ) -> tuple[int, list[str], str]:
     """Exit code of pytest, which tests are to be run again, and what was said."""
-    (folder / "test_measured.py").write_text(MEASUREMENT.format(first=first, second=second, last=last, marks=marks))
+    tests = MEASUREMENT.format(first=first, second=second, third=third, last=last, marks=marks)
+    (folder / "test_measured.py").write_text(tests)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = real_time: in real time\n")
     void = folder / "void"
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.remeasuring", "-p", "no:cacheprovider"]
@@ -82,16 +93,23 @@ def test_what_the_machine_spoilt_is_void(tmp_path: Path, first: str, second: str
     options = ("--void-to", str(tmp_path / "void"), "-n", workers)
     code, again, said = measure(tmp_path, first, second, *options)
     assert (code, again) == (0, ["test_in_real_time"]), said
-    assert "a gap" in said and "stood still for" in said and "1 void" in said and "1 passed" in said
+    assert "a gap" in said and "stood still for" in said and "1 void" in said and "2 passed" in said
 
 
 def test_what_void_calls_left_behind_is_void(tmp_path: Path) -> None:
     """Such as a channel that is up at the end of the file; without void calls it is an error."""
     code, again, said = measure(tmp_path, SPOILT, "pass", last="assert False, 'still up'")
-    assert (code, again) == (0, ["test_calls_are_there", "test_in_real_time"]), said
+    assert (code, again) == (0, ["test_calls_are_there", "test_afterwards"]), said
     assert "still up" in said
     code, again, said = measure(tmp_path, "pass", "pass", last="assert False, 'still up'")
     assert (code, again) == (1, []), said
+
+
+def test_void_calls_excuse_no_later_test_of_their_file(tmp_path: Path) -> None:
+    """One that fails by itself, on a machine that ran, is red."""
+    code, again, said = measure(tmp_path, "pass", SPOILT, third=GAP)
+    assert (code, again) == (1, ["test_in_real_time"]), said
+    assert "1 failed" in said and "1 void" in said
 
 
 @pytest.mark.parametrize(
