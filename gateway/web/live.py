@@ -86,7 +86,7 @@ class Change:
 
 @dataclass(eq=False, slots=True)
 class Reader:
-    """One subscriber. `is_cut_off` is set when its queue ran over: it must resync and was taken off the board."""
+    """One subscriber. `is_cut_off` is set when it was taken off the board: it was too slow, or the board closed."""
 
     queue: asyncio.Queue[Change | None]
     replay: tuple[Change, ...] | None
@@ -195,7 +195,13 @@ class LiveBoard:
     def close(self) -> None:
         """End all streams, as at shutdown; each is told to come again."""
         for reader in tuple(self._readers):
-            self._cut_off(reader)
+            self._take_off(reader)
+
+    def cut_off(self, reader: Reader) -> None:
+        """Take a reader off the board as too slow: its queue ran over or a write to it timed out. Counted once."""
+        if not reader.is_cut_off:
+            self._take_off(reader)
+            self.cut_off_total += 1
 
     def _marked(self, document: Document) -> Document:
         since = self._paused.get(str(document["call_id"]))
@@ -209,10 +215,9 @@ class LiveBoard:
         if reader.queue.qsize() < self.queue_size:
             reader.queue.put_nowait(change)
             return
-        self._cut_off(reader)
-        self.cut_off_total += 1
+        self.cut_off(reader)
 
-    def _cut_off(self, reader: Reader) -> None:
+    def _take_off(self, reader: Reader) -> None:
         reader.is_cut_off = True
         reader.queue.put_nowait(None)
         self._readers.discard(reader)

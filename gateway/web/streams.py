@@ -65,6 +65,7 @@ async def serve(
             try:
                 await _run(_Line(response, pace), board, reader, still_allowed, behind_seconds, pace)
             except TimeoutError:
+                board.cut_off(reader)
                 # The peer reads nothing: an orderly end would wait for it as well.
                 if request.transport is not None:
                     request.transport.abort()
