@@ -174,7 +174,7 @@ async def test_a_daemon_that_is_none(answer: bytes | None, expected: str) -> Non
     async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(agi_probe.NoAnswer, match=expected):
-            await agi_probe.ask("127.0.0.1", port, seconds=0.5)
+            await agi_probe.ask("127.0.0.1", port, seconds=0.5 if answer is None else 60.0)
         await is_over.wait()
 
 

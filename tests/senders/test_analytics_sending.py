@@ -83,7 +83,7 @@ async def test_ga4_is_sent_again_only_what_it_has_refused(fault: peer.Fail, stat
     there = analytics.Ga4()
     there.orders[0] = fault
     # A busy machine is slow too: only what never answers is given up soon.
-    async with site(there, ga4_at, seconds=0.5 if fault.slow else 20.0) as adapter:
+    async with site(there, ga4_at, seconds=2.0 if fault.slow else 20.0) as adapter:
         settled = await adapter.deliver(event(), attempt())
         assert settled.state is state
         if state is State.DEAD:

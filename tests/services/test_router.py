@@ -109,7 +109,7 @@ async def test_while_nothing_can_be_recorded_nobody_is_asked(
 ) -> None:
     """R42, N3: the spool is full, the ring is lost: the call goes on, and again recorded once it is over."""
     refusal: str | None = None
-    made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=0.2, refusal=lambda: refusal)
+    made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=60.0, refusal=lambda: refusal)
     made.use(books.routing_book(books.route(recording=mode, tell_agent=True, unanswered=book.Unanswered.VOICEMAIL)))
     asked = await answer(made)
     refusal = "the spool is nearly full"
@@ -135,7 +135,7 @@ def test_why_a_call_is_not_recorded_is_told_and_others_stay_as_they_are() -> Non
 
 
 async def test_without_a_book_the_dialplan_decides(database: store.Database) -> None:
-    made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=0.2)
+    made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=60.0)
     assert made.answer(QUESTION) is None
     made.use(books.routing_book())
     assert made.answer(agi.AgiRequest("route", (CALL_ID,))) is None
@@ -148,7 +148,7 @@ async def test_round_robin_goes_on_after_a_restart(database: store.Database) -> 
     )
     first = []
     for number in range(5):
-        made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=0.2)
+        made = router.Router(database, now=lambda: books.WEDNESDAY_NOON, lookup_seconds=60.0)
         await made.restore()
         made.use(wanted)
         first.append((await answer(made))["DM_S1"])
