@@ -17,7 +17,7 @@ from aiohttp import web
 from sqlalchemy import text
 
 from bench.dnirequests import POOLS, SITE, routing
-from gateway import store
+from gateway import store, supervision
 from gateway.config import routingfile
 from gateway.core import webbook
 from gateway.daemon import public
@@ -90,6 +90,7 @@ async def serve_ours(url: str) -> None:
     lending.use(book)
     running = asyncio.create_task(lending.run())
     await settle(database, lending)
+    supervision.spare_collector()
     try:
         await serve(
             visiting.application(
