@@ -274,8 +274,8 @@ async def test_a_click_rings_the_agent_first(stage: Stage) -> None:
     await asyncio.to_thread(wait_until, lambda: len(phone.invites) == 1, 5.0, "the agent's phone")
     assert str(ticket) in (phone.invites[0].header("From") or "")
     invite = await until_invited(customer)
-    answered = next(one for one in phone.messages if one.status == 200)
-    assert phone.invites[0].at < answered.at < invite.at
+    # Not by the time of the answer, which SIPp writes down after it has sent it.
+    assert invite.at - phone.invites[0].at > 0.99
     assert f"<sip:{NUMBER}@" in (invite.header("From") or "")
     await until_ticket(stage, ticket, "closed", "called_back")
     # The agent, who is asked for the result, does not press, and does not hang up.

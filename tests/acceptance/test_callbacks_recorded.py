@@ -154,7 +154,8 @@ async def test_who_presses_1_is_recorded_from_then_on(stage: Stage, begin: Begin
     asked = begun.customer.headset.heard().first(QUESTION)
     connected = begun.agent.heard().first(*voice_of(CALLER_HZ))
     assert asked is not None and connected is not None
-    assert begun.customer.headset.answered_at() < asked < pressed < connected
+    # Asterisk asks within a millisecond, and SIPp writes the time of its answer down after it has sent it.
+    assert begun.customer.headset.answered_at() - 0.02 < asked < pressed < connected
     # Had it been recorded while asked, it would be longer by that.
     assert 0.5 < left.seconds < begun.customer.headset.heard().end - pressed + 0.5
     receipt = await receipt_of(stage, record)

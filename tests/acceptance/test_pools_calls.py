@@ -24,6 +24,9 @@ from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Daemon, Rig, Voice
 from tests.rig.waits import wait_until
 
+pytestmark = pytest.mark.real_time
+"""Dialmark answers a page within 0.8 s, or says that it cannot."""
+
 SECOND = 1_000_000
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 TAGGED = "utm_source=google&utm_medium=cpc&utm_campaign=spring&utm_term=call"
