@@ -24,9 +24,6 @@ from tests.conftest import NodeFactory
 from tests.rig import AsteriskNode, Daemon, Rig, Voice
 from tests.rig.waits import wait_until
 
-pytestmark = pytest.mark.real_time
-"""Dialmark answers a page within 0.8 s, or says that it cannot."""
-
 SECOND = 1_000_000
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 TAGGED = "utm_source=google&utm_medium=cpc&utm_campaign=spring&utm_term=call"
@@ -193,6 +190,7 @@ def is_made(folder: Path, text: str) -> bool:
     return any(f'"{text}"' in file.read_text("utf-8") for file in folder.glob("whisper-*.json"))
 
 
+@pytest.mark.real_time  # each page is answered within 0.8 s, or told that it cannot be; two processes share one writer
 async def test_two_daemons_on_one_pool(stage: Stage, session: aiohttp.ClientSession) -> None:
     """R100: both lend at once, one answers calls; no number has two visitors, whichever lent it, and one that is killed
     takes nothing along."""

@@ -265,7 +265,6 @@ async def test_a_spool_that_is_full_or_missing_stops_recording_and_no_call(site:
     assert problem in site.events()[0]["data"]["message"]
 
 
-@pytest.mark.real_time
 async def test_sigterm_in_the_middle_of_an_encryption(site: Site) -> None:
     """The daemon ends in time, nothing half made stays, and the sound waits in plain for the next start."""
     await site.apply(RECORDED)

@@ -27,6 +27,8 @@ from tests.rig.ports import Address
 SCENARIOS = Path(__file__).with_name("scenarios")
 ROOT = Path(__file__).resolve().parents[2]
 FOR_EVER_MS = 86_400_000
+CLOCK_SECONDS = 0.002
+"""Its timers count whole milliseconds, so that a phone may ring for a little less than it was told."""
 _MESSAGE = re.compile(
     r"^-{20,} (\d{4}-\d\d-\d\d[ T][\d:.]+)\n(?:UDP|TCP|TLS) message (sent|received) [^\n]*\n\n", re.MULTILINE
 )
